@@ -1,0 +1,1 @@
+//! Where events are delivered: one file a sink, one shared delivery loop

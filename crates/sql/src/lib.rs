@@ -1,0 +1,1 @@
+//! What a SQL statement is and touches

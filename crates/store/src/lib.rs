@@ -1,0 +1,1 @@
+//! The session index and full-text search, derived from the ledger
