@@ -1,1 +1,1 @@
-//! End-to-end tests of the binary `verbatim`; everything is in `it/`.
+//! End-to-end tests of the binary `verbatim`: nothing to use here, everything is in `it/`.

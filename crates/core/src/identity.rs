@@ -38,7 +38,9 @@ pub struct OnBehalfOf {
 }
 
 /// A verified identity. It answers for every group that the configuration names, not only for the one that let it in.
-pub trait Identity: Send + Sync + fmt::Debug {
+///
+/// `Any`, so that a provider knows its own again when it is asked to look once more.
+pub trait Identity: std::any::Any + Send + Sync + fmt::Debug {
     /// `entra`, or the configured name of another issuer.
     fn provider(&self) -> &str;
     /// The tenant's GUID, or the other issuer's URL.

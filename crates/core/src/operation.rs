@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::json;
+use crate::{Refusal, json};
 
 /// How much of a connection's operations is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -31,6 +31,16 @@ pub struct Operation {
     pub parameters: Option<Vec<Parameter>>,
     /// A W3C trace id (32 hexadecimal digits), where the client sent one.
     pub trace_id: Option<String>,
+    /// Why the interceptor itself cannot let it through (a message that nobody can read, a limit of its memory). The
+    /// stack judges the operation as any other, and refuses it with this where nothing else spoke against it.
+    pub refused: Option<Refusal>,
+}
+
+impl Operation {
+    /// An operation of which only its place and kind are known.
+    pub const fn new(sequence: u64, kind: &'static str) -> Self {
+        Self { sequence, kind, text: None, parameters: None, trace_id: None, refused: None }
+    }
 }
 
 /// A bound value.

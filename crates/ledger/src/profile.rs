@@ -1,0 +1,320 @@
+//! The strict profile of JSON that envelopes are in, and nothing else is: UTF-8, no spaces, no duplicate keys, integers
+//! within ±(2^53 − 1) and no other numbers, strings escaped in the one way in which the writer escapes them.
+//!
+//! So an envelope has exactly one reading, whatever parser an auditor uses.
+
+use std::borrow::Cow;
+
+/// The largest integer.
+pub const INTEGER_MAX: i64 = (1 << 53) - 1;
+/// How deep lists and objects nest.
+const DEPTH_MAX: u32 = 16;
+
+/// A value; objects keep their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Json<'a> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// An integer.
+    Integer(i64),
+    /// A string, unescaped.
+    Text(Cow<'a, str>),
+    /// A list.
+    List(Vec<Json<'a>>),
+    /// An object.
+    Object(Object<'a>),
+}
+
+/// An object's fields, in order.
+pub type Object<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
+
+impl<'a> Json<'a> {
+    /// The text, if it is one.
+    pub fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// The number, if it is one and not negative.
+    pub fn unsigned(&self) -> Option<u64> {
+        if let Self::Integer(number) = self { u64::try_from(*number).ok() } else { None }
+    }
+
+    /// The list, if it is one.
+    pub fn list(&self) -> Option<&[Json<'a>]> {
+        if let Self::List(items) = self { Some(items) } else { None }
+    }
+
+    /// The field of this name, if it is an object with one.
+    pub fn get(&self, name: &str) -> Option<&Json<'a>> {
+        let Self::Object(fields) = self else { return None };
+        fields.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+}
+
+/// Where the bytes leave the profile, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{what}, at byte {at} of the JSON")]
+pub struct Violation {
+    /// Bytes from the beginning.
+    pub at: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+/// Parses one value that is all of `bytes`.
+///
+/// # Errors
+/// The bytes are outside of the profile.
+pub fn parse(bytes: &[u8]) -> Result<Json<'_>, Violation> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Violation { at: error.valid_up_to(), what: "invalid UTF-8" })?;
+    let mut parser = Parser { text, at: 0 };
+    let value = parser.value(0)?;
+    if parser.at == text.len() { Ok(value) } else { Err(parser.wrong("something after the end")) }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Parser<'a> {
+    const fn wrong(&self, what: &'static str) -> Violation {
+        Violation { at: self.at, what }
+    }
+
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn skip(&mut self, literal: &str) -> bool {
+        let there = self.rest().starts_with(literal);
+        if there {
+            self.at += literal.len();
+        }
+        there
+    }
+
+    fn value(&mut self, depth: u32) -> Result<Json<'a>, Violation> {
+        if depth > DEPTH_MAX {
+            return Err(self.wrong("nested too deep"));
+        }
+        match self.peek() {
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.list(depth),
+            Some(b'"') => self.string().map(Json::Text),
+            Some(b'-' | b'0'..=b'9') => self.integer().map(Json::Integer),
+            _ if self.skip("null") => Ok(Json::Null),
+            _ if self.skip("true") => Ok(Json::Bool(true)),
+            _ if self.skip("false") => Ok(Json::Bool(false)),
+            _ => Err(self.wrong("no value of the profile")),
+        }
+    }
+
+    fn object(&mut self, depth: u32) -> Result<Json<'a>, Violation> {
+        self.at += 1;
+        let mut fields: Object<'a> = Vec::new();
+        if self.skip("}") {
+            return Ok(Json::Object(fields));
+        }
+        loop {
+            let key_at = self.at;
+            if self.peek() != Some(b'"') {
+                return Err(self.wrong("a key is expected"));
+            }
+            let key = self.string()?;
+            if fields.iter().any(|(other, _)| *other == key) {
+                return Err(Violation { at: key_at, what: "a duplicate key" });
+            }
+            if !self.skip(":") {
+                return Err(self.wrong("a colon is expected"));
+            }
+            let value = self.value(depth + 1)?;
+            if key.ends_with("_b64") && !is_base64url(&value) {
+                return Err(Violation { at: key_at, what: "no base64url under a key that ends in _b64" });
+            }
+            fields.push((key, value));
+            if self.skip("}") {
+                return Ok(Json::Object(fields));
+            }
+            if !self.skip(",") {
+                return Err(self.wrong("a comma or the object's end is expected"));
+            }
+        }
+    }
+
+    fn list(&mut self, depth: u32) -> Result<Json<'a>, Violation> {
+        self.at += 1;
+        let mut items = Vec::new();
+        if self.skip("]") {
+            return Ok(Json::List(items));
+        }
+        loop {
+            items.push(self.value(depth + 1)?);
+            if self.skip("]") {
+                return Ok(Json::List(items));
+            }
+            if !self.skip(",") {
+                return Err(self.wrong("a comma or the list's end is expected"));
+            }
+        }
+    }
+
+    fn integer(&mut self) -> Result<i64, Violation> {
+        let negative = self.skip("-");
+        let digits = self.rest().bytes().take_while(u8::is_ascii_digit).count();
+        let text = self.rest().get(..digits).unwrap_or_default();
+        if digits == 0 || digits > 16 || (text.starts_with('0') && (digits > 1 || negative)) {
+            return Err(self.wrong("an integer in another form, or out of range"));
+        }
+        let number: i64 = text.parse().map_err(|_| self.wrong("an integer out of range"))?;
+        if number > INTEGER_MAX {
+            return Err(self.wrong("an integer out of range"));
+        }
+        self.at += digits;
+        if matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
+            return Err(self.wrong("a number that is no integer"));
+        }
+        Ok(if negative { -number } else { number })
+    }
+
+    /// A string, whose first quote is at the current place.
+    fn string(&mut self) -> Result<Cow<'a, str>, Violation> {
+        self.at += 1;
+        let mut owned: Option<String> = None;
+        loop {
+            let clean = self.rest().bytes().take_while(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\');
+            let piece = self.rest().get(..clean.count()).unwrap_or_default();
+            self.at += piece.len();
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(match owned {
+                        None => Cow::Borrowed(piece),
+                        Some(text) => Cow::Owned(text + piece),
+                    });
+                }
+                Some(b'\\') => {
+                    let text = owned.get_or_insert_default();
+                    text.push_str(piece);
+                    let escaped = self.escape()?;
+                    owned.get_or_insert_default().push(escaped);
+                }
+                _ => return Err(self.wrong("a control character, or no end of the string")),
+            }
+        }
+    }
+
+    /// An escape, in the form in which the writer writes it.
+    fn escape(&mut self) -> Result<char, Violation> {
+        const SHORT: [(&str, char); 7] = [
+            ("\\\"", '"'),
+            ("\\\\", '\\'),
+            ("\\n", '\n'),
+            ("\\r", '\r'),
+            ("\\t", '\t'),
+            ("\\b", '\u{8}'),
+            ("\\f", '\u{c}'),
+        ];
+        for (literal, meaning) in SHORT {
+            if self.skip(literal) {
+                return Ok(meaning);
+            }
+        }
+        let digits = self.rest().strip_prefix("\\u00").and_then(|rest| rest.get(..2));
+        let lower = digits.filter(|digits| !digits.bytes().any(|byte| byte.is_ascii_uppercase()));
+        let code = lower.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match code {
+            Some(code) if code < 0x20 && !matches!(code, b'\n' | b'\r' | b'\t' | 0x08 | 0x0c) => {
+                self.at += 6;
+                Ok(char::from(code))
+            }
+            _ => Err(self.wrong("an escape that the writer does not use")),
+        }
+    }
+}
+
+fn is_base64url(value: &Json<'_>) -> bool {
+    match value {
+        Json::Null => true,
+        Json::Text(text) => {
+            base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text.as_bytes()).is_ok()
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(text: &str, expected: Result<(), &str>) {
+        assert_eq!(parse(text.as_bytes()).map(|_| ()).map_err(|wrong| wrong.what), expected, "{text}");
+    }
+
+    #[test]
+    fn the_profile_and_nothing_else() {
+        for good in [
+            r#"{"v":1,"a":null,"b":[true,false,-9007199254740991],"c":{"d_b64":"-_8"}}"#,
+            r#"{}"#,
+            r#""\u0000\n\"\\ä""#,
+        ] {
+            check(good, Ok(()));
+        }
+        for (bad, what) in [
+            (r#"{"a":1,"a":2}"#, "a duplicate key"),
+            (r#"{"a":1.0}"#, "a number that is no integer"),
+            (r#"{"a":1e3}"#, "a number that is no integer"),
+            (r#"{"a":01}"#, "an integer in another form, or out of range"),
+            (r#"{"a":-0}"#, "an integer in another form, or out of range"),
+            (r#"{"a":9007199254740992}"#, "an integer out of range"),
+            (r#"{ "a":1}"#, "a key is expected"),
+            (r#"{"a": 1}"#, "no value of the profile"),
+            ("{\"a\":1}\n", "something after the end"),
+            (r#"{"a":"\u0041"}"#, "an escape that the writer does not use"),
+            (r#"{"a":"\u000a"}"#, "an escape that the writer does not use"),
+            (r#"{"a":"\u001F"}"#, "an escape that the writer does not use"),
+            (r#"{"a":"\/"}"#, "an escape that the writer does not use"),
+            ("{\"a\":\"\n\"}", "a control character, or no end of the string"),
+            (r#"{"a_b64":"+/8="}"#, "no base64url under a key that ends in _b64"),
+            (r#"{"a":1,}"#, "a key is expected"),
+        ] {
+            check(bad, Err(what));
+        }
+        assert_eq!(parse(b"\"\xff\"").unwrap_err().what, "invalid UTF-8");
+        let deep = "[".repeat(100);
+        check(&deep, Err("nested too deep"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_writer_writes_is_read_back(text in any::<String>(), number in 0..=INTEGER_MAX) {
+            let mut out = b"[".to_vec();
+            verbatim_core::json::string(&mut out, &text);
+            out.push(b',');
+            verbatim_core::json::unsigned(&mut out, number.unsigned_abs());
+            out.push(b']');
+            prop_assert_eq!(parse(&out), Ok(Json::List(vec![Json::Text(text.into()), Json::Integer(number)])));
+        }
+
+        #[test]
+        fn any_bytes_are_judged_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn what_passes_is_what_serde_reads(text in r#"[\[\]{}",:\\0-9a-z.ntfu\x00-]{0,40}"#) {
+            if parse(text.as_bytes()).is_ok() {
+                prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+            }
+        }
+    }
+}

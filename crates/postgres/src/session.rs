@@ -1,0 +1,29 @@
+//! The session, as its wire tells of it before it is let in.
+
+use verbatim_core::{Client, Session, SessionId};
+
+/// What a StartupMessage says of a session.
+#[derive(Debug)]
+pub(crate) struct PostgresSession {
+    pub(crate) id: SessionId,
+    pub(crate) wanted: String,
+    pub(crate) client: Client,
+}
+
+impl Session for PostgresSession {
+    fn id(&self) -> SessionId {
+        self.id
+    }
+
+    fn protocol(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn wanted(&self) -> &str {
+        &self.wanted
+    }
+
+    fn client(&self) -> &Client {
+        &self.client
+    }
+}

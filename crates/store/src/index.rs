@@ -1,0 +1,629 @@
+//! The index: it follows the ledger, and answers from both.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params, params_from_iter};
+use tokio::sync::watch;
+use verbatim_ledger::{Entry, Item, Location, ReadError, Reader};
+
+use crate::fold::{CONTENT_SHOWN_BYTES_MAX, Labels, OperationEntries};
+use crate::schema::{self, State};
+use crate::view::{Match, OperationView, SearchDocument, SessionDocument, SessionView, SessionsDocument};
+use crate::{Filters, ingest, search};
+
+/// The file's name in the data directory.
+const FILE: &str = "index.sqlite";
+
+/// How many entries go in with one transaction at most.
+const BATCH_ENTRIES: usize = 2048;
+
+/// After how many bytes of envelopes and payloads a transaction ends.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// How long the follower lets entries gather: a transaction costs the same for one as for a hundred, and whoever reads
+/// brings the index up to date first.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// How many sessions an ambiguous beginning names.
+const AMBIGUOUS_MAX: usize = 10;
+
+/// What can go wrong with the index, or with a question to it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No session's id begins so.
+    #[error("no session whose id begins with {0:?}")]
+    NotFound(String),
+    /// Several sessions' ids begin so.
+    #[error("{prefix:?} is the beginning of several ids: {}", ids.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// Some of them.
+        ids: Vec<String>,
+    },
+    /// The search cannot be done.
+    #[error("{message}")]
+    Search {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The ledger could not be read.
+    #[error("reading the ledger: {0}")]
+    Ledger(#[from] ReadError),
+    /// SQLite failed.
+    #[error("the session index: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A file could not be read or written, or nobody takes the document any more.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A document could not be read or written.
+    #[error("a document: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// What puts entries in: one connection, one place in the ledger.
+struct Writer {
+    db: Connection,
+    reader: Reader,
+    /// The entry that the reader gives next, where that is known.
+    next: Option<u64>,
+}
+
+/// The session index over one ledger.
+///
+/// Every method blocks; call them where that is allowed. All that is asked is answered up to what was committed when
+/// the question came.
+pub struct Index {
+    ledger_dir: PathBuf,
+    /// None where no file can be written: then the writer's database is the only one.
+    file: Option<PathBuf>,
+    labels: Labels,
+    writer: Mutex<Writer>,
+    committed: RwLock<Option<watch::Receiver<u64>>>,
+    indexed: AtomicU64,
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index")
+            .field("file", &self.file)
+            .field("indexed", &self.indexed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Index {
+    /// Opens the index in `data_dir` over the ledger in `ledger_dir`, and makes it anew where it is missing, of another
+    /// version or of another ledger. Where the file cannot be written, a private one that lives as long as this value.
+    ///
+    /// Nothing is read into it yet: see [`catch_up`](Self::catch_up) and [`follow`](Self::follow).
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or SQLite fails.
+    pub fn open(data_dir: &Path, ledger_dir: &Path, labels: Labels) -> Result<Self, StoreError> {
+        let mut reader = Reader::open(ledger_dir)?;
+        let origin = reader.origin().to_owned();
+        let path = data_dir.join(FILE);
+        let (mut db, file) = match schema::open(&path, &origin) {
+            Ok(db) => (db, Some(path)),
+            Err(error) => {
+                tracing::warn!(%error, file = %path.display(), "the session index cannot be written: a private one is made");
+                (schema::open_private(&origin)?, None)
+            }
+        };
+        make_anew_if_stale(&mut db, &mut reader)?;
+        let indexed = AtomicU64::new(schema::state(&db)?.map_or(0, |state| state.cursor));
+        Ok(Self {
+            ledger_dir: ledger_dir.to_owned(),
+            file,
+            labels,
+            writer: Mutex::new(Writer { db, reader, next: None }),
+            committed: RwLock::new(None),
+            indexed,
+        })
+    }
+
+    /// How many entries are in. The lag is what the ledger's committed size has more.
+    pub fn indexed(&self) -> u64 {
+        self.indexed.load(Ordering::Relaxed)
+    }
+
+    /// Reads what is committed and not in yet, batch by batch, and returns how many entries are in then. Without
+    /// [`follow`](Self::follow) "committed" is what a checkpoint in the files covers.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or SQLite fails; what was read before is in.
+    pub fn catch_up(&self) -> Result<u64, StoreError> {
+        let limit = self.committed.read().as_ref().map(|committed| *committed.borrow());
+        loop {
+            if limit.is_some_and(|limit| self.indexed() >= limit) {
+                return Ok(self.indexed());
+            }
+            // One batch a lock, so that a long rebuild lets others in between.
+            let mut writer = self.writer.lock();
+            let moved = writer.step(limit)?;
+            self.indexed.store(moved.cursor, Ordering::Relaxed);
+            drop(writer);
+            if !moved.more {
+                return Ok(moved.cursor);
+            }
+        }
+    }
+
+    /// Starts a thread of low priority that follows the ledger until it is stopped or `committed` has no sender.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn follow(self: &Arc<Self>, committed: watch::Receiver<u64>) -> Result<Follow, StoreError> {
+        *self.committed.write() = Some(committed.clone());
+        let (stop, stopped) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let index = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("verbatim-index".to_owned()).spawn(move || {
+            // On Linux this is the thread's own; where it is not allowed, it runs as everything else does.
+            let _ = rustix::process::nice(10);
+            runtime.block_on(index.follow_until(committed, stopped));
+        })?;
+        Ok(Follow { stop, thread: Some(thread) })
+    }
+
+    async fn follow_until(&self, mut committed: watch::Receiver<u64>, mut stopped: watch::Receiver<bool>) {
+        loop {
+            committed.mark_unchanged();
+            if let Err(error) = self.catch_up() {
+                tracing::warn!(%error, "the session index is behind");
+            }
+            tokio::select! {
+                _ = stopped.changed() => return,
+                changed = committed.changed() => if changed.is_err() { return },
+            }
+            tokio::select! {
+                _ = stopped.changed() => return,
+                () = tokio::time::sleep(GATHER) => {}
+            }
+        }
+    }
+
+    /// The sessions that pass, newest first.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or SQLite fails.
+    pub fn list(&self, filters: &Filters) -> Result<SessionsDocument, StoreError> {
+        let mut sessions = Vec::new();
+        self.each_session(filters, &mut |session| {
+            sessions.push(session);
+            Ok(())
+        })?;
+        Ok(SessionsDocument { sessions })
+    }
+
+    /// Gives each session that passes to `each`, newest first.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, SQLite fails, or `each` does.
+    pub fn each_session(
+        &self,
+        filters: &Filters,
+        each: &mut dyn FnMut(SessionView) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let conditions = filters.of_sessions();
+        let sql = format!(
+            "SELECT s.document FROM sessions s {} ORDER BY s.opened DESC, s.id DESC {}",
+            conditions.sql(),
+            filters.limit_sql()
+        );
+        self.read(&mut |db| {
+            let mut statement = db.prepare(&sql)?;
+            let mut rows = statement.query(params_from_iter(conditions.values()))?;
+            while let Some(row) = rows.next()? {
+                each(document(row)?)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The session whose id begins with `prefix`.
+    ///
+    /// # Errors
+    /// There is none, or more than one; the ledger cannot be read, or SQLite fails.
+    pub fn session(&self, prefix: &str) -> Result<SessionView, StoreError> {
+        let mut found = None;
+        self.read(&mut |db| {
+            found = Some(find(db, prefix)?);
+            Ok(())
+        })?;
+        found.ok_or_else(|| StoreError::NotFound(prefix.to_owned()))
+    }
+
+    /// The session whose id begins with `prefix`, whole. For a session of any length see
+    /// [`write_session`](Self::write_session).
+    ///
+    /// # Errors
+    /// As [`session`](Self::session).
+    pub fn show(&self, prefix: &str) -> Result<SessionDocument, StoreError> {
+        let session = self.session(prefix)?;
+        let mut operations = Vec::new();
+        self.each_operation(&session, &mut |operation| {
+            operations.push(operation);
+            Ok(())
+        })?;
+        Ok(SessionDocument { session, operations })
+    }
+
+    /// Gives each operation of `session` to `each`, in order; one at a time is in memory.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, SQLite fails, or `each` does.
+    pub fn each_operation(
+        &self,
+        session: &SessionView,
+        each: &mut dyn FnMut(OperationView) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut reader = Reader::open(&self.ledger_dir)?;
+        self.read(&mut |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT o.session, o.sequence, o.segment, o.offset, o.end_segment, o.end_offset
+                 FROM operations o JOIN sessions s ON s.id = o.session
+                 WHERE s.sid = ?1 ORDER BY o.sequence",
+            )?;
+            let mut rows = statement.query([&session.id])?;
+            while let Some(row) = rows.next()? {
+                let entries = Place::of(row)?.read(db, &mut reader)?;
+                each(entries.view(&session.protocol, &self.labels))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes the document of the session whose id begins with `prefix` as JSON, operation by operation.
+    ///
+    /// # Errors
+    /// As [`session`](Self::session), or `out` takes no more; what was written then is no whole document.
+    pub fn write_session(&self, prefix: &str, out: &mut dyn Write) -> Result<(), StoreError> {
+        let session = self.session(prefix)?;
+        out.write_all(b"{\"session\":")?;
+        serde_json::to_writer(&mut *out, &session)?;
+        out.write_all(b",\"operations\":")?;
+        let mut list = List::begin(out)?;
+        self.each_operation(&session, &mut |operation| list.add(&operation))?;
+        list.end()
+    }
+
+    /// Writes the document of [`list`](Self::list) as JSON, session by session.
+    ///
+    /// # Errors
+    /// As [`list`](Self::list), or `out` takes no more.
+    pub fn write_list(&self, filters: &Filters, out: &mut dyn Write) -> Result<(), StoreError> {
+        out.write_all(b"{\"sessions\":")?;
+        let mut list = List::begin(out)?;
+        self.each_session(filters, &mut |session| list.add(&session))?;
+        list.end()
+    }
+
+    /// The operations whose text has every word of `text`, newest first.
+    ///
+    /// # Errors
+    /// The search has no words or too many; the ledger cannot be read, or SQLite fails.
+    pub fn search(&self, text: &str, filters: &Filters) -> Result<SearchDocument, StoreError> {
+        let mut matches = Vec::new();
+        self.each_match(text, filters, &mut |found| {
+            matches.push(found);
+            Ok(())
+        })?;
+        Ok(SearchDocument { matches })
+    }
+
+    /// Gives each operation that [`search`](Self::search) finds to `each`.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search), or `each` fails.
+    pub fn each_match(
+        &self,
+        text: &str,
+        filters: &Filters,
+        each: &mut dyn FnMut(Match) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let (texts, mut values) = search::texts(text)?;
+        let conditions = filters.of_operations();
+        let sql = format!(
+            "WITH found (text) AS ({texts})
+             SELECT o.session, o.sequence, o.segment, o.offset, o.end_segment, o.end_offset, s.document
+             FROM found f JOIN operations o ON o.text = f.text JOIN sessions s ON s.id = o.session {}
+             ORDER BY o.requested DESC, o.session DESC, o.sequence DESC {}",
+            conditions.sql(),
+            filters.limit_sql()
+        );
+        values.extend(conditions.values().iter().cloned());
+        let mut reader = Reader::open(&self.ledger_dir)?;
+        self.read(&mut |db| {
+            let mut statement = db.prepare(&sql)?;
+            let mut rows = statement.query(params_from_iter(&values))?;
+            while let Some(row) = rows.next()? {
+                let session = document(row)?;
+                let operation = Place::of(row)?.read(db, &mut reader)?.view(&session.protocol, &self.labels);
+                each(Match { session, operation })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes the document of [`search`](Self::search) as JSON, match by match.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search), or `out` takes no more.
+    pub fn write_matches(
+        &self,
+        text: &str,
+        filters: &Filters,
+        out: &mut dyn Write,
+    ) -> Result<(), StoreError> {
+        out.write_all(b"{\"matches\":")?;
+        let mut list = List::begin(out)?;
+        self.each_match(text, filters, &mut |found| list.add(&found))?;
+        list.end()
+    }
+
+    /// The ledger that this index is over.
+    pub(crate) fn ledger_dir(&self) -> &Path {
+        &self.ledger_dir
+    }
+
+    /// How many entries are committed, where a running ledger says so.
+    pub(crate) fn committed(&self) -> Option<u64> {
+        self.committed.read().as_ref().map(|committed| *committed.borrow())
+    }
+
+    /// A session and one of its operations, for the tail; with the entry that closed the session.
+    pub(crate) fn one(
+        &self,
+        sid: &str,
+        sequence: Option<u64>,
+        reader: &mut Reader,
+    ) -> Result<Option<(SessionView, Option<u64>, Option<OperationView>)>, StoreError> {
+        let mut found = None;
+        self.read(&mut |db| {
+            let session = db
+                .prepare_cached("SELECT document, closed_entry FROM sessions WHERE sid = ?1")?
+                .query_row([sid], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?)))
+                .optional()?;
+            let Some((text, closed)) = session else { return Ok(()) };
+            let session: SessionView = serde_json::from_str(&text)?;
+            let mut operation = None;
+            if let Some(sequence) = sequence {
+                let mut statement = db.prepare_cached(
+                    "SELECT o.session, o.sequence, o.segment, o.offset, o.end_segment, o.end_offset
+                     FROM operations o JOIN sessions s ON s.id = o.session WHERE s.sid = ?1 AND o.sequence = ?2",
+                )?;
+                let mut rows = statement.query(params![sid, sequence.cast_signed()])?;
+                if let Some(row) = rows.next()? {
+                    let entries = Place::of(row)?.read(db, reader)?;
+                    operation = Some(entries.view(&session.protocol, &self.labels));
+                }
+            }
+            found = Some((session, closed.map(i64::cast_unsigned), operation));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Brings the index up to date and asks it, in one read transaction.
+    fn read(&self, ask: &mut dyn FnMut(&Connection) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        self.catch_up()?;
+        match &self.file {
+            None => ask(&self.writer.lock().db),
+            Some(file) => {
+                let db = schema::open_reading(file)?;
+                let snapshot = db.unchecked_transaction()?;
+                ask(&snapshot)
+            }
+        }
+    }
+}
+
+fn document(row: &Row<'_>) -> Result<SessionView, StoreError> {
+    Ok(serde_json::from_str(row.get_ref("document")?.as_str().map_err(rusqlite::Error::from)?)?)
+}
+
+fn find(db: &Connection, prefix: &str) -> Result<SessionView, StoreError> {
+    let not_found = || StoreError::NotFound(prefix.to_owned());
+    let wanted = prefix.to_ascii_lowercase();
+    if wanted.is_empty() || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+        return Err(not_found());
+    }
+    let mut statement =
+        db.prepare_cached("SELECT document FROM sessions WHERE sid >= ?1 AND sid < ?1 || 'g' ORDER BY sid")?;
+    let mut rows = statement.query([&wanted])?;
+    let mut found: Vec<SessionView> = Vec::new();
+    while let (Some(row), true) = (rows.next()?, found.len() < AMBIGUOUS_MAX) {
+        found.push(document(row)?);
+    }
+    match found.pop() {
+        None => Err(not_found()),
+        Some(only) if found.is_empty() => Ok(only),
+        Some(last) => {
+            let ids = found.into_iter().chain([last]).map(|session| session.id).collect();
+            Err(StoreError::Ambiguous { prefix: prefix.to_owned(), ids })
+        }
+    }
+}
+
+/// Where an operation's entries are.
+struct Place {
+    session: i64,
+    sequence: i64,
+    request: Location,
+    end: Option<Location>,
+}
+
+impl Place {
+    fn of(row: &Row<'_>) -> Result<Self, StoreError> {
+        let end: (Option<i64>, Option<i64>) = (row.get("end_segment")?, row.get("end_offset")?);
+        Ok(Self {
+            session: row.get("session")?,
+            sequence: row.get("sequence")?,
+            request: location(row.get("segment")?, row.get("offset")?),
+            end: end.0.zip(end.1).map(|(segment, offset)| location(segment, offset)),
+        })
+    }
+
+    fn read(&self, db: &Connection, reader: &mut Reader) -> Result<OperationEntries, StoreError> {
+        let mut chunks = Vec::new();
+        let mut statement = db.prepare_cached(
+            "SELECT segment, offset, content_bytes, sum(content_bytes) OVER () AS total FROM chunks
+             WHERE session = ?1 AND sequence = ?2 ORDER BY entry",
+        )?;
+        let mut rows = statement.query(params![self.session, self.sequence])?;
+        while let Some(row) = rows.next()? {
+            let is_content = row.get::<_, i64>("content_bytes")? > 0;
+            if is_content && row.get::<_, i64>("total")?.cast_unsigned() > CONTENT_SHOWN_BYTES_MAX {
+                continue;
+            }
+            chunks.push(reader.read_at(location(row.get("segment")?, row.get("offset")?))?);
+        }
+        let request = reader.read_at(self.request)?;
+        let end = self.end.map(|end| reader.read_at(end)).transpose()?;
+        Ok(OperationEntries { request, chunks, end })
+    }
+}
+
+fn location(segment: i64, offset: i64) -> Location {
+    Location { segment: segment.cast_unsigned(), offset: offset.cast_unsigned() }
+}
+
+/// A JSON list that is written member by member, and the end of the document around it.
+struct List<'a> {
+    out: &'a mut dyn Write,
+    empty: bool,
+}
+
+impl<'a> List<'a> {
+    fn begin(out: &'a mut dyn Write) -> Result<Self, StoreError> {
+        out.write_all(b"[")?;
+        Ok(Self { out, empty: true })
+    }
+
+    fn add(&mut self, member: &impl serde::Serialize) -> Result<(), StoreError> {
+        if !std::mem::take(&mut self.empty) {
+            self.out.write_all(b",")?;
+        }
+        Ok(serde_json::to_writer(&mut *self.out, member)?)
+    }
+
+    fn end(self) -> Result<(), StoreError> {
+        Ok(self.out.write_all(b"]}\n")?)
+    }
+}
+
+/// How far a step came.
+struct Moved {
+    cursor: u64,
+    /// Whether there may be more.
+    more: bool,
+}
+
+impl Writer {
+    /// Puts in one batch: entries that are below `limit`, or, without one, that a checkpoint in the files covers.
+    fn step(&mut self, limit: Option<u64>) -> Result<Moved, StoreError> {
+        let state = schema::state(&self.db)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        if self.next != Some(state.cursor) {
+            self.reader.seek(state.cursor)?;
+        }
+        // Whatever fails from here on, the next step begins where the index says.
+        self.next = None;
+        let batch = self.gather(limit)?;
+        let Some(last) = batch.last() else { return Ok(Moved { cursor: state.cursor, more: false }) };
+        let cursor = last.index.saturating_add(1);
+        let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if schema::state(&change)?.as_ref() != Some(&state) {
+            // Another process was quicker, or made the index anew: look again.
+            return Ok(Moved { cursor: state.cursor, more: true });
+        }
+        for entry in &batch {
+            ingest::apply(&change, entry)?;
+        }
+        schema::set_cursor(&change, cursor, last.leaf)?;
+        change.commit()?;
+        let full = batch.len() >= BATCH_ENTRIES || limit.is_none_or(|limit| cursor < limit);
+        self.next = limit.is_some().then_some(cursor);
+        Ok(Moved { cursor, more: full })
+    }
+
+    fn gather(&mut self, limit: Option<u64>) -> Result<Vec<Entry>, StoreError> {
+        let mut batch: Vec<Entry> = Vec::new();
+        let mut covered = 0;
+        let mut bytes = 0;
+        while let Some(item) = self.reader.next(limit.unwrap_or(u64::MAX))? {
+            match item {
+                Item::Entry(entry) => {
+                    bytes += entry.envelope().len();
+                    bytes += entry.parts().iter().map(|part| part.bytes.len()).sum::<usize>();
+                    batch.push(entry);
+                    if limit.is_some() {
+                        covered = batch.len();
+                    }
+                }
+                Item::Checkpoint(checkpoint) if limit.is_none() => {
+                    covered = batch.partition_point(|entry| entry.index < checkpoint.size);
+                }
+                Item::Checkpoint(_) => {}
+            }
+            if covered == batch.len() && (batch.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES) {
+                break;
+            }
+        }
+        batch.truncate(covered);
+        Ok(batch)
+    }
+}
+
+/// An index is stale where the ledger doesn't have the entry that it ends with: a restored snapshot, another file.
+fn make_anew_if_stale(db: &mut Connection, reader: &mut Reader) -> Result<(), StoreError> {
+    let state = schema::state(db)?;
+    if state.as_ref().is_some_and(|state| agrees(state, reader)) {
+        return Ok(());
+    }
+    tracing::info!("the session index does not fit the ledger: it is made anew");
+    let origin = reader.origin().to_owned();
+    let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    schema::make_anew(&change, &origin)?;
+    change.commit()?;
+    Ok(())
+}
+
+fn agrees(state: &State, reader: &mut Reader) -> bool {
+    let Some(last) = state.cursor.checked_sub(1) else { return state.leaf.is_none() };
+    if reader.seek(last).is_err() {
+        return false;
+    }
+    loop {
+        match reader.next(state.cursor) {
+            Ok(Some(Item::Checkpoint(_))) => {}
+            Ok(Some(Item::Entry(entry))) => return entry.index == last && Some(entry.leaf) == state.leaf,
+            Ok(None) | Err(_) => return false,
+        }
+    }
+}
+
+/// The thread that follows the ledger. Dropping it stops the thread and waits for the batch that it is at.
+#[derive(Debug)]
+pub struct Follow {
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the session index panicked");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! One entry of the ledger, put into the index.
+
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use sha2::{Digest as _, Sha256};
+use verbatim_core::event::{AuditEvent as _, kind, part};
+use verbatim_core::{SessionId, Timestamp};
+use verbatim_ledger::Entry;
+
+use crate::index::StoreError;
+use crate::view::SessionView;
+use crate::{fold, search};
+
+/// A moment as the index stores it: nanoseconds since 1970.
+pub(crate) fn stored(time: Timestamp) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Puts `entry` in. An entry of no session leaves no trace in the index.
+pub(crate) fn apply(change: &Transaction<'_>, entry: &Entry) -> Result<(), StoreError> {
+    let Some(sid) = entry.session() else { return Ok(()) };
+    if let Some(view) = fold::open(entry) {
+        return open_session(change, entry, &view);
+    }
+    let Some(session) = session_row(change, sid)? else { return Ok(()) };
+    match entry.kind() {
+        kind::INTENT => request(change, session, entry),
+        kind::DENIED if !fold::is_login(entry) => {
+            mark(change, session, "UPDATE sessions SET refused = 1 WHERE id = ?1")?;
+            request(change, session, entry)
+        }
+        kind::CHUNK => chunk(change, session, entry),
+        kind::OUTCOME | kind::ABORT => end(change, session, entry),
+        kind::AUTHZ | kind::DENIED | kind::SESSION_CLOSE => advance_session(change, session, entry),
+        _ => Ok(()),
+    }
+}
+
+fn session_row(change: &Transaction<'_>, sid: SessionId) -> Result<Option<i64>, StoreError> {
+    let mut find = change.prepare_cached("SELECT id FROM sessions WHERE sid = ?1")?;
+    Ok(find.query_row([sid.to_string()], |row| row.get(0)).optional()?)
+}
+
+fn mark(change: &Transaction<'_>, session: i64, sql: &str) -> Result<(), StoreError> {
+    change.prepare_cached(sql)?.execute([session])?;
+    Ok(())
+}
+
+fn open_session(change: &Transaction<'_>, entry: &Entry, view: &SessionView) -> Result<(), StoreError> {
+    let identity = view.identity.as_ref();
+    let person = identity.and_then(|identity| identity.on_behalf_of.as_ref());
+    change
+        .prepare_cached(
+            "INSERT OR IGNORE INTO sessions
+               (sid, opened, object_id, name, person_id, person_name, trace, document)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            view.id,
+            stored(entry.time()),
+            identity.map(|identity| &identity.object_id),
+            identity.and_then(|identity| identity.name.as_ref()),
+            person.map(|person| &person.object_id),
+            person.and_then(|person| person.name.as_ref()),
+            view.trace_id,
+            serde_json::to_string(view)?,
+        ])?;
+    Ok(())
+}
+
+fn advance_session(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), StoreError> {
+    let (document, aborted): (String, i64) = change
+        .prepare_cached("SELECT document, aborted FROM sessions WHERE id = ?1")?
+        .query_row([session], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut view: SessionView = serde_json::from_str(&document)?;
+    if !fold::advance(&mut view, entry, aborted.cast_unsigned()) {
+        return Ok(());
+    }
+    let closes = entry.kind() == kind::SESSION_CLOSE;
+    let group = view.authorized_by.as_ref().filter(|by| by.kind == "group");
+    change
+        .prepare_cached(
+            "UPDATE sessions SET connection = ?2, group_id = ?3, group_name = ?4, refused = max(refused, ?5),
+               closed = ?6, closed_entry = ?7, document = ?8
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            session,
+            view.connection,
+            group.and_then(|group| group.id.as_ref()),
+            group.and_then(|group| group.name.as_ref()),
+            view.refusal.is_some(),
+            closes.then(|| stored(entry.time())),
+            closes.then(|| entry.index.cast_signed()),
+            serde_json::to_string(&view)?,
+        ])?;
+    Ok(())
+}
+
+fn request(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), StoreError> {
+    let Some(sequence) = fold::sequence(entry) else { return Ok(()) };
+    let text = match fold::bytes(entry, part::TEXT) {
+        None => None,
+        Some(bytes) => Some(text_row(change, bytes)?),
+    };
+    let approved = entry.fields().get("approval").is_some_and(serde_json::Value::is_object);
+    change
+        .prepare_cached(
+            "INSERT OR IGNORE INTO operations
+               (session, sequence, requested, text, trace, entry, segment, offset, refused, approved)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            session,
+            sequence.cast_signed(),
+            stored(entry.time()),
+            text,
+            entry.fields().get("trace").and_then(serde_json::Value::as_str),
+            entry.index.cast_signed(),
+            entry.location.segment.cast_signed(),
+            entry.location.offset.cast_signed(),
+            entry.kind() == kind::DENIED,
+            approved,
+        ])?;
+    if approved {
+        mark(change, session, "UPDATE sessions SET approved = 1 WHERE id = ?1")?;
+    }
+    Ok(())
+}
+
+/// The row of a text: a new one the first time that this text comes, the same one from then on.
+fn text_row(change: &Transaction<'_>, bytes: &[u8]) -> Result<i64, StoreError> {
+    let hash: [u8; 32] = Sha256::digest(bytes).into();
+    let mut find = change.prepare_cached("SELECT id FROM texts WHERE hash = ?1")?;
+    if let Some(row) = find.query_row([hash], |row| row.get(0)).optional()? {
+        return Ok(row);
+    }
+    change.prepare_cached("INSERT INTO texts (hash) VALUES (?1)")?.execute([hash])?;
+    let row = change.last_insert_rowid();
+    add_pieces(change, row, &search::searchable(bytes))?;
+    Ok(row)
+}
+
+fn add_pieces(change: &Transaction<'_>, text: i64, content: &str) -> Result<(), StoreError> {
+    let mut store = change.prepare_cached("INSERT INTO pieces (text, content) VALUES (?1, ?2)")?;
+    let mut index = change.prepare_cached("INSERT INTO words (rowid, content) VALUES (?1, ?2)")?;
+    for piece in search::pieces(content) {
+        store.execute(params![text, piece])?;
+        index.execute(params![change.last_insert_rowid(), piece])?;
+    }
+    Ok(())
+}
+
+fn chunk(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), StoreError> {
+    // What the client received is kept for whoever asks the ledger for it; it is in no document.
+    if fold::bytes(entry, part::RESULT).is_some() {
+        return Ok(());
+    }
+    let Some(sequence) = chunk_sequence(change, session, entry)? else { return Ok(()) };
+    change.prepare_cached("INSERT OR IGNORE INTO chunks VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(
+        params![
+            session,
+            sequence,
+            entry.index.cast_signed(),
+            fold::bytes(entry, part::CONTENT).map_or(0, <[u8]>::len).cast_signed(),
+            entry.location.segment.cast_signed(),
+            entry.location.offset.cast_signed(),
+        ],
+    )?;
+    match fold::bytes(entry, part::TEXT) {
+        None => Ok(()),
+        Some(more) => continue_text(change, session, sequence, more),
+    }
+}
+
+/// A chunk's operation: it says so itself, or by the entry that it continues.
+fn chunk_sequence(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<Option<i64>, StoreError> {
+    if let Some(sequence) = fold::sequence(entry) {
+        return Ok(Some(sequence.cast_signed()));
+    }
+    let Some(answers) = entry.answers() else { return Ok(None) };
+    let mut find = change.prepare_cached(
+        "SELECT sequence FROM operations WHERE session = ?1 AND entry = ?2 ORDER BY sequence DESC LIMIT 1",
+    )?;
+    Ok(find.query_row(params![session, answers.cast_signed()], |row| row.get(0)).optional()?)
+}
+
+/// A text that goes on in a chunk gets a row of its own, since what it begins with may be another command's whole text.
+fn continue_text(
+    change: &Transaction<'_>,
+    session: i64,
+    sequence: i64,
+    more: &[u8],
+) -> Result<(), StoreError> {
+    let (text, shared): (i64, bool) = change
+        .prepare_cached(
+            "SELECT o.text, t.hash IS NOT NULL FROM operations o JOIN texts t ON t.id = o.text
+             WHERE o.session = ?1 AND o.sequence = ?2",
+        )?
+        .query_row(params![session, sequence], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let own = if shared { own_copy(change, session, sequence, text)? } else { text };
+    let last: String = change
+        .prepare_cached("SELECT content FROM pieces WHERE text = ?1 ORDER BY id DESC LIMIT 1")?
+        .query_row([own], |row| row.get(0))?;
+    add_pieces(change, own, &format!("{}{}", search::overlap(&last), search::searchable(more)))
+}
+
+fn own_copy(change: &Transaction<'_>, session: i64, sequence: i64, text: i64) -> Result<i64, StoreError> {
+    change.execute("INSERT INTO texts (hash) VALUES (NULL)", [])?;
+    let own = change.last_insert_rowid();
+    let copied: Vec<String> = change
+        .prepare("SELECT content FROM pieces WHERE text = ?1 ORDER BY id")?
+        .query_map([text], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for piece in copied {
+        add_pieces(change, own, &piece)?;
+    }
+    change.execute(
+        "UPDATE operations SET text = ?3 WHERE session = ?1 AND sequence = ?2",
+        params![session, sequence, own],
+    )?;
+    Ok(own)
+}
+
+fn end(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), StoreError> {
+    let Some(sequence) = fold::sequence(entry) else { return Ok(()) };
+    let masked = fold::masked(entry.fields()).iter().any(|mask| mask.cells > 0);
+    change
+        .prepare_cached(
+            "UPDATE operations SET end_segment = ?3, end_offset = ?4, masked = ?5
+             WHERE session = ?1 AND sequence = ?2",
+        )?
+        .execute(params![
+            session,
+            sequence.cast_signed(),
+            entry.location.segment.cast_signed(),
+            entry.location.offset.cast_signed(),
+            masked,
+        ])?;
+    if masked {
+        mark(change, session, "UPDATE sessions SET masked = 1 WHERE id = ?1")?;
+    }
+    if entry.kind() == kind::ABORT {
+        mark(change, session, "UPDATE sessions SET aborted = aborted + 1 WHERE id = ?1")?;
+    }
+    Ok(())
+}

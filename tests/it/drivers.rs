@@ -1,0 +1,118 @@
+//! Every driver with tokens of 2 KB and 12 KB: what it prints is what it prints without the gateway, and for each the
+//! server's own log agrees with the record, command by command, in order, parameters included.
+
+use std::process::{Command, Stdio};
+
+use verbatim_testkit::gateway::{TARGET_PASSWORD, printed};
+use verbatim_testkit::record;
+
+use crate::world::{World, repository, tool};
+
+/// The program of a driver, ready but for the environment.
+fn program(driver: &str) -> Command {
+    let drivers = repository().join("tests/drivers");
+    let mut command = match driver {
+        "psql" => Command::new(drivers.join("psql/run")),
+        "psycopg" => {
+            let mut command = Command::new(tool("venv/bin/python"));
+            command.arg(drivers.join("psycopg/work.py"));
+            command
+        }
+        "node" => {
+            let mut command = Command::new("node");
+            command.arg(drivers.join("node/work.cjs")).env("NODE_PATH", tool("node/node_modules"));
+            command
+        }
+        "jdbc" => {
+            let mut command = Command::new("java");
+            command
+                .arg("-cp")
+                .arg(format!("{}:/usr/share/java/postgresql.jar", tool("jdbc").display()))
+                .arg("Work");
+            command
+        }
+        "go" => Command::new(tool("go/work")),
+        "tokio-postgres" | "sqlx" => Command::new(tool(&format!("rust/debug/work-{driver}"))),
+        other => panic!("no driver {other}"),
+    };
+    command.stdin(Stdio::null());
+    command
+}
+
+fn transcript(driver: &str, port: u16, password: &str) -> String {
+    let output = program(driver).envs(World::driver_environment(port, password)).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{driver}: {}\n{}{}",
+        output.status,
+        printed(&output.stdout),
+        printed(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn check(driver: &str, token_bytes: usize) {
+    let world = World::start();
+    let direct = transcript(driver, world.server.port(), TARGET_PASSWORD);
+    let before = world.server_log().unwrap().len();
+    let token = world.token_of_size(token_bytes);
+    let through = transcript(driver, world.gateway.port(), &token);
+    if direct != through {
+        let differs = direct.lines().zip(through.lines()).position(|(direct, through)| direct != through);
+        let at = differs.unwrap_or_else(|| direct.lines().count().min(through.lines().count()));
+        let show =
+            |text: &str| text.lines().skip(at.saturating_sub(3)).take(8).collect::<Vec<_>>().join("\n");
+        panic!(
+            "{driver} sees a difference in line {}\n-- direct\n{}\n-- through\n{}",
+            at + 1,
+            show(&direct),
+            show(&through)
+        );
+    }
+
+    let sessions = world.gateway.closed_sessions().unwrap();
+    let log = world.server_log().unwrap();
+    let backends = &log[before..];
+    assert!(
+        backends.iter().map(|backend| backend.commands.len()).sum::<usize>() > 20,
+        "the driver did its work"
+    );
+    record::compare_all(backends, &sessions, &|kind, value| world.print(kind, value)).unwrap();
+    for session in &sessions {
+        assert_eq!(session["session"]["client"]["application"], format!("driver-{driver}"), "{session:#}");
+        assert_eq!(session["session"]["complete"], true, "{session:#}");
+    }
+    for text in [world.server.log().unwrap(), world.gateway.log().unwrap()] {
+        assert!(!text.contains(&token), "the token is nowhere in the clear");
+        assert!(!text.contains(TARGET_PASSWORD), "nor is the target's credential");
+    }
+    world.intact();
+}
+
+macro_rules! drivers {
+    ($($test:ident: $driver:literal;)*) => {
+        $(
+            mod $test {
+                #[test]
+                fn token_of_2_kb() {
+                    super::check($driver, 2 * 1024);
+                }
+
+                #[test]
+                fn token_of_12_kb() {
+                    super::check($driver, 12 * 1024);
+                }
+            }
+        )*
+    };
+}
+
+drivers! {
+    psql: "psql";
+    psycopg: "psycopg";
+    tokio_postgres: "tokio-postgres";
+    sqlx: "sqlx";
+    node: "node";
+    jdbc: "jdbc";
+    go: "go";
+}
