@@ -45,7 +45,7 @@ impl Wire {
     }
 
     /// Every message until the stream ends: their types.
-    fn to_its_end(&mut self) -> String {
+    fn rest(&mut self) -> String {
         std::iter::from_fn(|| self.message()).map(|(kind, _)| char::from(kind)).collect()
     }
 
@@ -134,7 +134,7 @@ fn junk_ends_the_stream_and_nothing_else() {
         let mut wire = Wire::connect(&world);
         wire.push(bytes);
         let _ = wire.0.shutdown(std::net::Shutdown::Write);
-        let answers = wire.to_its_end();
+        let answers = wire.rest();
         assert!(answers.is_empty() || answers == "E", "{answers} to {:?}", &bytes[..8]);
     }
     lives(&world);
@@ -152,7 +152,7 @@ fn a_startup_without_an_end_is_refused() {
         let mut bytes = u32::try_from(body.len() + 4).unwrap().to_be_bytes().to_vec();
         bytes.extend_from_slice(&body);
         wire.push(&bytes);
-        assert_eq!(wire.to_its_end(), "E", "{parameters:?}");
+        assert_eq!(wire.rest(), "E", "{parameters:?}");
     }
     lives(&world);
 }
@@ -167,7 +167,7 @@ fn half_open_startups_meet_a_deadline() {
     }
     lives(&world);
     for mut wire in waiting {
-        let answers = wire.to_its_end();
+        let answers = wire.rest();
         assert!(answers.chars().all(|kind| "RE".contains(kind)), "{answers}");
     }
 }
@@ -179,7 +179,7 @@ fn commands_before_the_identity_is_known_go_nowhere() {
     let mut bytes = startup(0x0003_0000, &[("user", "app"), ("database", CONNECTION)]);
     bytes.extend_from_slice(&query("SELECT 'smuggled'"));
     wire.push(&bytes);
-    assert!(!wire.to_its_end().contains('D'));
+    assert!(!wire.rest().contains('D'));
     let log = world.server_log().unwrap();
     assert!(log.is_empty(), "{log:?}");
 }
@@ -210,7 +210,7 @@ fn a_message_that_nobody_knows_ends_the_session_on_record() {
     for kind in [b'z', b'\0', b'R', b'!', b'y'] {
         let mut wire = Wire::ready(&world);
         wire.push(&message(kind, b"whatever"));
-        assert!(wire.to_its_end().contains('E'), "{kind}");
+        assert!(wire.rest().contains('E'), "{kind}");
     }
     let sessions = world.gateway.closed_sessions().unwrap();
     assert_eq!(sessions.len(), 5);
@@ -231,7 +231,7 @@ fn lengths_that_lie_are_refused_before_memory_is_taken() {
             bytes.extend_from_slice(b"SELECT 1\0");
             wire.push(&bytes);
             // A Terminate may just end.
-            let answers = wire.to_its_end();
+            let answers = wire.rest();
             assert!(
                 answers == "E" || (kind == b'X' && answers.is_empty()),
                 "{} {length}: {answers:?}",
@@ -309,7 +309,7 @@ fn a_cancel_request_reaches_only_its_owners_command() {
         bytes.extend_from_slice(&80_877_102_u32.to_be_bytes());
         bytes.extend_from_slice(key);
         canceller.push(&bytes);
-        assert_eq!(canceller.to_its_end(), "", "no answer to a cancel request");
+        assert_eq!(canceller.rest(), "", "no answer to a cancel request");
     };
     wire.send(&query("SELECT pg_sleep(600)"));
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
@@ -355,7 +355,7 @@ fn unknown_protocol_options_are_negotiated() {
     wire.until_ready();
     let mut wire = Wire::connect(&world);
     wire.push(&startup(0x0002_0000, &[("user", "app")]));
-    assert_eq!(wire.to_its_end(), "E", "version 2 is not spoken");
+    assert_eq!(wire.rest(), "E", "version 2 is not spoken");
 }
 
 #[test]

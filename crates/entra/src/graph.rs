@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -74,7 +75,7 @@ struct Remembered {
 /// One subject's place: whoever holds the lock asks, the others wait for the same answer.
 #[derive(Debug, Default)]
 struct Slot {
-    asked: std::sync::atomic::AtomicU64,
+    asked: AtomicU64,
     answer: tokio::sync::Mutex<Option<Remembered>>,
 }
 
@@ -132,8 +133,6 @@ impl Directory {
         asked_for: &[String],
         anew: bool,
     ) -> Result<Found, NoAnswer> {
-        use std::sync::atomic::Ordering;
-
         let slot = self.slot(subject);
         let seen = slot.asked.load(Ordering::Acquire);
         let mut answer = slot.answer.lock().await;
@@ -377,4 +376,30 @@ fn refused(answer: &Answer) -> NoAnswer {
 
 fn unavailable(error: &FetchError) -> NoAnswer {
     NoAnswer::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> Answer {
+        Answer { status: StatusCode::OK, headers: Default::default(), body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn half_a_list_is_no_list() {
+        let id = "e7e7e7e7-0000-4000-8000-00000000e001";
+        let whole = ids(&answer(&format!(r#"{{"value":["{}","a name"]}}"#, id.to_uppercase()))).unwrap();
+        assert_eq!(whole, HashSet::from([id.to_owned()]));
+        for wrong in [
+            r#"{"value":[],"@odata.nextLink":"https://elsewhere.invalid/"}"#,
+            r#"{"value":[7]}"#,
+            r#"{"value":"x"}"#,
+            "{}",
+            "[]",
+            "",
+        ] {
+            assert!(matches!(ids(&answer(wrong)), Err(NoAnswer::Unavailable(_))), "{wrong}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -25,8 +26,8 @@ use crate::token::{Parts, guid};
 
 /// How often keys are fetched anew.
 const REFRESH_EVERY: Duration = Duration::from_secs(3600);
-/// How soon they are asked for again after a failure.
-const REFRESH_RETRY: Duration = Duration::from_secs(60);
+/// How soon they are asked for again after a failure; twice as long after each further one, up to the second of these.
+const REFRESH_RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How many verified tokens are remembered.
 const VERIFIED_MAX: usize = 10_000;
 
@@ -49,6 +50,8 @@ pub struct Providers {
     /// Every algorithm that some issuer may use, for tokens of an unknown one.
     algorithms: Vec<Algorithm>,
     verified: Mutex<Bounded<[u8; 32], Arc<Verified>>>,
+    /// Once is enough: it is the registration, not this token.
+    warned_of_groups: AtomicBool,
 }
 
 /// One issuer URL and how its tokens are read.
@@ -141,6 +144,7 @@ impl Providers {
             directory,
             algorithms,
             verified: Mutex::new(Bounded::new(VERIFIED_MAX)),
+            warned_of_groups: AtomicBool::new(false),
         }))
     }
 
@@ -149,11 +153,18 @@ impl Providers {
     pub fn start(self: &Arc<Self>) {
         let providers = Arc::downgrade(self);
         tokio::spawn(async move {
+            let mut retry = REFRESH_RETRY.0;
             loop {
                 let Some(providers) = providers.upgrade() else { return };
-                let pause = if providers.refresh().await { REFRESH_EVERY } else { REFRESH_RETRY };
+                let refreshed = providers.refresh().await;
                 drop(providers);
-                tokio::time::sleep(pause).await;
+                if refreshed {
+                    retry = REFRESH_RETRY.0;
+                    tokio::time::sleep(REFRESH_EVERY).await;
+                } else {
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(REFRESH_RETRY.1);
+                }
             }
         });
     }
@@ -338,7 +349,7 @@ impl Providers {
             return Ok(None);
         };
         if !(anew || service || claims.overage) {
-            if claims.groups.is_none() {
+            if claims.groups.is_none() && !self.warned_of_groups.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     "a person's token has no groups at all: does the API's registration request the claim?"
                 );

@@ -30,7 +30,9 @@ pub(crate) enum Command {
     /// Write a commented starter configuration, never over a file that is there
     Init,
     /// Read the configuration and say every mistake: exit 0 or 2 (1 where --connect or --token finds a failure)
-    #[command(after_help = "Examples:\n  verbatim check --config verbatim.toml\n  verbatim check --connect\n  verbatim check --token token.txt")]
+    #[command(
+        after_help = "Examples:\n  verbatim check --config verbatim.toml\n  verbatim check --connect\n  verbatim check --token token.txt"
+    )]
     Check {
         /// Also reach the identity provider, each target and each sink
         #[arg(long)]
@@ -47,7 +49,9 @@ pub(crate) enum Command {
         command: Sessions,
     },
     /// Search the commands' texts
-    #[command(after_help = "Examples:\n  verbatim search 'drop table'\n  verbatim search customer_id --connection customer-db --since 24h --json")]
+    #[command(
+        after_help = "Examples:\n  verbatim search 'drop table'\n  verbatim search customer_id --connection customer-db --since 24h --json"
+    )]
     Search {
         /// What to look for: any part of a command's text
         text: String,
@@ -58,10 +62,14 @@ pub(crate) enum Command {
         json: bool,
     },
     /// Check a ledger with a public key alone: exit 0 intact, 1 findings, 2 could not tell
-    #[command(after_help = "Examples:\n  verbatim verify\n  verbatim verify --ledger /mnt/copy/ledger --public-key node.vkey --checkpoint events.jsonl\n  verbatim verify proof.txt --public-key node.vkey")]
+    #[command(
+        after_help = "Examples:\n  verbatim verify\n  verbatim verify --ledger /mnt/copy/ledger --public-key node.vkey --checkpoint events.jsonl\n  verbatim verify proof.txt --public-key node.vkey"
+    )]
     Verify(VerifyArgs),
     /// Prove a session, or one operation of it, to somebody who has the public key alone
-    #[command(after_help = "Examples:\n  verbatim prove 0199 > session.proof\n  verbatim prove 0199 7 > operation.proof\n  verbatim verify operation.proof --public-key node.vkey")]
+    #[command(
+        after_help = "Examples:\n  verbatim prove 0199 > session.proof\n  verbatim prove 0199 7 > operation.proof\n  verbatim verify operation.proof --public-key node.vkey"
+    )]
     Prove {
         /// The session (the beginning of its id will do)
         id: String,
@@ -84,7 +92,9 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sessions {
     /// List sessions, newest first, refused logins included
-    #[command(after_help = "Examples:\n  verbatim sessions list --open\n  verbatim sessions list --group billing-agents --since 7d --json")]
+    #[command(
+        after_help = "Examples:\n  verbatim sessions list --open\n  verbatim sessions list --group billing-agents --since 7d --json"
+    )]
     List {
         #[command(flatten)]
         filters: FilterArgs,
@@ -117,7 +127,9 @@ pub(crate) enum Sinks {
         json: bool,
     },
     /// Send events again (they are delivered at least once; each has its id)
-    #[command(after_help = "Examples:\n  verbatim sinks replay siem\n  verbatim sinks replay siem --from 2026-11-23T00:00:00Z")]
+    #[command(
+        after_help = "Examples:\n  verbatim sinks replay siem\n  verbatim sinks replay siem --from 2026-11-23T00:00:00Z"
+    )]
     Replay {
         /// The sink
         name: String,

@@ -55,7 +55,8 @@ impl Delivery {
 
     /// What each heartbeat states.
     pub(crate) fn facts(&self) -> HeartbeatFacts {
-        let delivered = |(name, sink): &(String, verbatim_sinks::Delivery)| (name.clone(), sink.status().delivered);
+        let delivered =
+            |(name, sink): &(String, verbatim_sinks::Delivery)| (name.clone(), sink.status().delivered);
         HeartbeatFacts { sinks: self.sinks.iter().map(delivered).collect() }
     }
 
@@ -79,9 +80,10 @@ impl Delivery {
 
 /// Which entries a sink gets: what the sink says and what each connection's `export` says must both agree.
 fn filter(settings: &SinkSettings, config: &Config) -> Filter {
-    let wanted = |name: &str| settings.connections.as_ref().is_none_or(|names| names.iter().any(|n| n == name));
+    let wanted =
+        |name: &str| settings.connections.as_ref().is_none_or(|names| names.iter().any(|n| n == name));
     let exported = |export: &Option<Vec<String>>| {
-        export.as_ref().is_none_or(|sinks| sinks.iter().any(|sink| *sink == settings.name))
+        export.as_ref().is_none_or(|sinks| sinks.contains(&settings.name))
     };
     let passing: BTreeSet<String> = config
         .connections

@@ -105,7 +105,11 @@ impl Gateway {
     }
 
     /// What all streams of a Postgres listener share; `own` is the connection whose own listener it is.
-    pub(crate) fn postgres(&self, address: SocketAddr, own: Option<&crate::config::Connection>) -> Arc<Context> {
+    pub(crate) fn postgres(
+        &self,
+        address: SocketAddr,
+        own: Option<&crate::config::Connection>,
+    ) -> Arc<Context> {
         let config = self.config.load();
         let (targets, discovery) = (Arc::clone(&self.targets), Arc::clone(&self.discovery));
         let tls = self.certificate.clone().map(|certificate| {

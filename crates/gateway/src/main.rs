@@ -58,13 +58,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Err(status) => Ok(status),
         },
         Command::Verify(args) => commands::verify::run(path, args),
-        Command::Sinks { command } => match commands::read_config(path) {
-            Err(status) => Ok(status),
-            Ok(config) => match command {
-                Sinks::Status { json } => commands::sinks::status(&config, json),
-                Sinks::Replay { name, from } => commands::sinks::replay(&config, &name, from),
-            },
-        },
+        Command::Sinks { command: Sinks::Status { json } } => commands::sinks::status(path, json),
+        Command::Sinks { command: Sinks::Replay { name, from } } => {
+            commands::sinks::replay(path, &name, from)
+        }
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "verbatim", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -88,7 +85,9 @@ fn read_record(command: Command, data_dir: &Path) -> anyhow::Result<ExitCode> {
         Command::Sessions { command: Sessions::List { filters, json } } => {
             commands::records::list(data_dir, filters, json)
         }
-        Command::Sessions { command: Sessions::Show { id, json } } => commands::records::show(data_dir, id, json),
+        Command::Sessions { command: Sessions::Show { id, json } } => {
+            commands::records::show(data_dir, id, json)
+        }
         Command::Sessions { command: Sessions::Tail { json } } => commands::records::follow(data_dir, json),
         Command::Search { text, filters, json } => commands::records::search(data_dir, text, filters, json),
         Command::Prove { id, sequence } => commands::verify::prove(data_dir, &id, sequence),

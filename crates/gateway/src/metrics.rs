@@ -42,7 +42,8 @@ pub(crate) struct Streams {
 
 impl Default for Streams {
     fn default() -> Self {
-        let bounds = [25e-6, 50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-3, 3.2e-3, 6.4e-3, 12.8e-3, 0.05, 0.2, 1.0];
+        let bounds =
+            [25e-6, 50e-6, 100e-6, 200e-6, 400e-6, 800e-6, 1.6e-3, 3.2e-3, 6.4e-3, 12.8e-3, 0.05, 0.2, 1.0];
         Self { junk: AtomicU64::new(0), added: Histogram::new(bounds) }
     }
 }
@@ -95,12 +96,21 @@ struct Snapshot(Measures);
 
 impl Snapshot {
     fn sinks(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let mut lag = encoder.encode_descriptor(name::SINK_LAG, "Entries not delivered yet", None, MetricType::Gauge)?;
+        let mut lag = encoder.encode_descriptor(
+            name::SINK_LAG,
+            "Entries not delivered yet",
+            None,
+            MetricType::Gauge,
+        )?;
         for sink in &self.0.sinks {
             ConstGauge::new(sink.lag).encode(lag.encode_family(&[("sink", &*sink.name)])?)?;
         }
-        let mut seconds =
-            encoder.encode_descriptor(name::SINK_LAG_SECONDS, "Age of the oldest of them", None, MetricType::Gauge)?;
+        let mut seconds = encoder.encode_descriptor(
+            name::SINK_LAG_SECONDS,
+            "Age of the oldest of them",
+            None,
+            MetricType::Gauge,
+        )?;
         for sink in &self.0.sinks {
             ConstGauge::new(sink.lag_seconds).encode(seconds.encode_family(&[("sink", &*sink.name)])?)?;
         }
@@ -119,8 +129,12 @@ impl Snapshot {
         let buckets: Vec<(f64, u64)> =
             bounds.chain([f64::MAX]).zip(stats.sync_counts.iter().copied()).collect();
         let count = stats.sync_counts.iter().sum();
-        let mut syncs =
-            encoder.encode_descriptor(name::LEDGER_SYNC, "How long syncs took", None, MetricType::Histogram)?;
+        let mut syncs = encoder.encode_descriptor(
+            name::LEDGER_SYNC,
+            "How long syncs took",
+            None,
+            MetricType::Histogram,
+        )?;
         syncs.encode_histogram::<NoLabelSet>(stats.sync_total.as_secs_f64(), count, &buckets, None)
     }
 }
@@ -150,8 +164,12 @@ impl Collector for Snapshot {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(metric)?;
         }
-        let mut operations =
-            encoder.encode_descriptor(name::OPERATIONS, "Operations by outcome", None, MetricType::Counter)?;
+        let mut operations = encoder.encode_descriptor(
+            name::OPERATIONS,
+            "Operations by outcome",
+            None,
+            MetricType::Counter,
+        )?;
         for (outcome, count) in of.operations {
             ConstCounter::new(count).encode(operations.encode_family(&[("outcome", outcome)])?)?;
         }

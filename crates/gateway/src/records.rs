@@ -93,7 +93,8 @@ impl WireFilters {
 /// The labels of statements, by protocol: the one line where a protocol's parser meets the index.
 pub(crate) fn labels() -> Labels {
     Arc::new(|protocol, text| match protocol {
-        "postgres" => { let _ = text; None }
+        "postgres" => verbatim_sql::statement(text, verbatim_sql::Dialect::Postgres)
+            .map(|label| label.word().to_owned()),
         _ => None,
     })
 }

@@ -7,7 +7,9 @@ use anyhow::Result;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 use verbatim_ledger::verify::{Outcome, Report};
-use verbatim_store::{OperationView, SearchDocument, SessionDocument, SessionView, SessionsDocument, TailLine};
+use verbatim_store::{
+    OperationView, SearchDocument, SessionDocument, SessionView, SessionsDocument, TailLine,
+};
 
 /// How much of a long text a list shows, in characters. `sessions show` shows all of it.
 const LIST_TEXT_MAX: usize = 96;
@@ -16,7 +18,8 @@ const LIST_TEXT_MAX: usize = 96;
 fn harmless(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let turns =
+            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         let allowed = matches!(character, '\n' | '\t') || !(character.is_control() || turns);
         if allowed {
             shown.push(character);
@@ -93,7 +96,9 @@ fn who(session: &SessionView) -> String {
 fn by(session: &SessionView) -> String {
     match &session.authorized_by {
         Some(by) => format!("{}:{}", by.kind, by.name.as_deref().or(by.id.as_deref()).unwrap_or("?")),
-        None => session.refusal.as_ref().map_or("-".to_owned(), |refusal| format!("refused: {}", refusal.code)),
+        None => {
+            session.refusal.as_ref().map_or("-".to_owned(), |refusal| format!("refused: {}", refusal.code))
+        }
     }
 }
 
@@ -140,7 +145,10 @@ fn head(session: &SessionView, paint: &Paint, out: &mut impl Write) -> Result<()
     line("session", &paint.bold(&session.id))?;
     line("who", &who(session))?;
     if let Some(identity) = &session.identity {
-        line("identity", &format!("{} tenant {} object {}", identity.provider, identity.tenant, identity.object_id))?;
+        line(
+            "identity",
+            &format!("{} tenant {} object {}", identity.provider, identity.tenant, identity.object_id),
+        )?;
         if let Some(app) = &identity.app_id {
             line("application id", app)?;
         }
@@ -148,13 +156,17 @@ fn head(session: &SessionView, paint: &Paint, out: &mut impl Write) -> Result<()
             line("token", &format!("{}, ends {}", harmless(token), time(&identity.expires_at)))?;
         }
     }
-    let source = session.authorization_source.as_deref().map_or(String::new(), |source| format!(" (from {source})"));
+    let source =
+        session.authorization_source.as_deref().map_or(String::new(), |source| format!(" (from {source})"));
     line("let in by", &format!("{}{source}", by(session)))?;
     if let Some(refusal) = &session.refusal {
         line("refused", &format!("{}: {}", refusal.code, harmless(&refusal.reason)))?;
     }
     let connection = session.connection.as_deref().unwrap_or("-");
-    line("connection", &format!("{connection} ({}), target {}", session.protocol, session.target.as_deref().unwrap_or("-")))?;
+    line(
+        "connection",
+        &format!("{connection} ({}), target {}", session.protocol, session.target.as_deref().unwrap_or("-")),
+    )?;
     let client = &session.client;
     let named = |name: &Option<String>| name.as_deref().map_or("-".to_owned(), harmless);
     line(
@@ -200,7 +212,11 @@ fn show_operation(operation: &OperationView, paint: &Paint, out: &mut impl Write
         }
     }
     if let Some(content) = &operation.content {
-        writeln!(out, "       {}", paint.dim(&format!("{} bytes sent, SHA-256 {}", content.length, content.sha256)))?;
+        writeln!(
+            out,
+            "       {}",
+            paint.dim(&format!("{} bytes sent, SHA-256 {}", content.length, content.sha256))
+        )?;
     }
     let Some(outcome) = &operation.outcome else { return Ok(()) };
     let mut facts = Vec::new();
@@ -290,9 +306,10 @@ pub(crate) fn tail_line(line: &str, out: &mut impl Write) -> Result<()> {
             let what = format!("#{} {} {} {text}", operation.sequence, operation.kind, paint.status(status));
             (operation.completed_at.as_ref().unwrap_or(&operation.requested_at), what)
         }
-        (None, Some(reason)) => {
-            (session.closed_at.as_ref().unwrap_or(&session.opened_at), paint.bold(&format!("closed ({reason})")))
-        }
+        (None, Some(reason)) => (
+            session.closed_at.as_ref().unwrap_or(&session.opened_at),
+            paint.bold(&format!("closed ({reason})")),
+        ),
         (None, None) => (&session.opened_at, paint.bold(&format!("opened, let in by {}", by(session)))),
     };
     writeln!(out, "{} {} {connection} {} {what}", time(at), paint.dim(short), who(session))?;
@@ -306,7 +323,11 @@ pub(crate) fn verification(report: &Report) -> Result<()> {
     for ledger in &report.ledgers {
         writeln!(out, "{}", paint.bold(&ledger.origin))?;
         let (size, sessions, operations) = (ledger.size, ledger.sessions, ledger.operations);
-        writeln!(out, "  {size} entries, {sessions} sessions, {operations} operations, root {}", ledger.root)?;
+        writeln!(
+            out,
+            "  {size} entries, {sessions} sessions, {operations} operations, root {}",
+            ledger.root
+        )?;
     }
     for finding in &report.findings {
         let mut place = finding.file.clone().unwrap_or_default();

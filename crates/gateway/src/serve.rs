@@ -85,7 +85,8 @@ async fn serve(config: Config, ledger: Ledger) -> Result<ExitCode> {
     providers.start();
     let provider = Arc::new(Provider::new(providers));
     let withholding = Withholding::new(&digest_key(&data_dir)?);
-    let stack = Arc::new(Stack::new(ledger.clone(), Arc::clone(&provider) as _, policy(&config), withholding));
+    let stack =
+        Arc::new(Stack::new(ledger.clone(), Arc::clone(&provider) as _, policy(&config), withholding));
     let certificate = config.gateway.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new);
     let binary = own_digest()?;
     ledger.append(&ConfigInForce::new(&config, binary, "start"))?;
@@ -130,7 +131,8 @@ async fn serve(config: Config, ledger: Ledger) -> Result<ExitCode> {
 async fn index(data_dir: &Path, ledger: &Ledger) -> Result<(Arc<Index>, Follow)> {
     let (data_dir, ledger) = (data_dir.to_owned(), ledger.clone());
     tokio::task::spawn_blocking(move || {
-        let index = Index::open(&data_dir, ledger.dir(), crate::records::labels()).context("the session index")?;
+        let index =
+            Index::open(&data_dir, ledger.dir(), crate::records::labels()).context("the session index")?;
         let index = Arc::new(index);
         let follow = index.follow(ledger.committed()).context("the session index")?;
         Ok((index, follow))
@@ -231,7 +233,7 @@ fn watch_files(gateway: &Gateway, changes: mpsc::Sender<()>) -> Option<notify::R
         if now != seen {
             seen = now;
             // Full means that a change is already waiting.
-            drop(changes.try_send(()));
+            let _ = changes.try_send(());
         }
     };
     let watched = notify::recommended_watcher(handler).and_then(|mut watcher| {

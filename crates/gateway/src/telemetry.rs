@@ -27,16 +27,17 @@ impl Drop for Telemetry {
 /// Begins to write logs to standard error (`RUST_LOG` filters them; `info` otherwise), and traces to the OTLP endpoint
 /// if one is configured.
 pub(crate) fn start(gateway: &Gateway) -> Result<Telemetry> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn"));
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let logs = match gateway.log {
         LogFormat::Json => logs.json().boxed(),
         LogFormat::Human => logs.with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
     let provider = gateway.telemetry.as_deref().map(|endpoint| exporter(endpoint, gateway)).transpose()?;
-    let traces = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("verbatim"))
-    });
+    let traces = provider
+        .as_ref()
+        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("verbatim")));
     tracing_subscriber::registry().with(filter).with(logs).with(traces).init();
     Ok(Telemetry(provider))
 }

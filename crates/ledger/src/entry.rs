@@ -54,7 +54,8 @@ pub struct Entry {
     sequence: u64,
     answers: Option<u64>,
     parts: Arc<[Part]>,
-    salts: Arc<[Bytes]>,
+    /// The bodies of the payload frames.
+    pieces: Arc<[Bytes]>,
     fields: Arc<OnceLock<serde_json::Value>>,
 }
 
@@ -69,7 +70,7 @@ impl Entry {
     pub(crate) fn new(envelope: Bytes, payload: &[Bytes], location: Location) -> Option<Self> {
         let head = Head::parse(&envelope)?;
         let pay = envelope_pay(head.rest)?;
-        let (parts, salts) = join(payload, &pay)?;
+        let parts = join(payload, &pay)?;
         Some(Self {
             index: head.index,
             leaf: leaf_hash(&envelope),
@@ -81,7 +82,7 @@ impl Entry {
             sequence: head.sequence,
             answers: head.answers,
             parts: parts.into(),
-            salts: salts.into(),
+            pieces: payload.into(),
             fields: Arc::new(OnceLock::new()),
             envelope,
         })
@@ -132,9 +133,9 @@ impl Entry {
         &self.parts
     }
 
-    /// The salts of the payload frames, in their order: with them a text can be checked against the envelope.
-    pub fn salts(&self) -> &[Bytes] {
-        &self.salts
+    /// The payload frames' salts and texts, in their order: with its salt a text can be checked against the envelope.
+    pub fn pieces(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.pieces.iter().filter_map(|frame| Body::parse(frame)).map(|body| (body.salt, body.text))
     }
 }
 
@@ -152,15 +153,14 @@ fn envelope_pay(rest: &str) -> Option<Vec<String>> {
     Some(commitments_of(&list)?.into_iter().map(|commitment| commitment.name).collect())
 }
 
-fn join(payload: &[Bytes], names: &[String]) -> Option<(Vec<Part>, Vec<Bytes>)> {
+fn join(payload: &[Bytes], names: &[String]) -> Option<Vec<Part>> {
     if payload.len() != names.len() {
         return None;
     }
-    let (mut parts, mut salts): (Vec<Part>, Vec<Bytes>) = (Vec::new(), Vec::new());
+    let mut parts: Vec<Part> = Vec::new();
     let mut pieces: Vec<Bytes> = Vec::new();
     for (place, (frame, name)) in payload.iter().zip(names).enumerate() {
         let body = Body::parse(frame)?;
-        salts.push(frame.slice_ref(body.salt));
         pieces.push(frame.slice_ref(body.text));
         if names.get(place + 1) == Some(name) {
             continue;
@@ -172,7 +172,7 @@ fn join(payload: &[Bytes], names: &[String]) -> Option<(Vec<Part>, Vec<Bytes>)> 
         pieces.clear();
         parts.push(Part { name: name.clone(), bytes });
     }
-    Some((parts, salts))
+    Some(parts)
 }
 
 impl AuditEvent for Entry {

@@ -100,4 +100,10 @@ pub enum ReadError {
     /// There is no such entry.
     #[error("the ledger has no entry {0}")]
     NoSuchEntry(u64),
+    /// What was asked for is not in the record, or under no checkpoint yet.
+    #[error("not in the record: {what}")]
+    NotFound {
+        /// What was asked for.
+        what: String,
+    },
 }

@@ -84,7 +84,7 @@ pub(crate) struct Inner {
     pub(crate) stopped: AtomicBool,
     maintenance: SyncSender<()>,
     heartbeats: SyncSender<()>,
-    _lock: Box<dyn Any + Send + Sync>,
+    lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
 }
 
 /// The ledger of this node, open for writing. Clones share it; when the last is dropped it is closed.
@@ -153,7 +153,7 @@ impl Ledger {
             stopped: AtomicBool::new(false),
             maintenance,
             heartbeats,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
             writer: Mutex::new(writer),
             origin,
             settings,
@@ -268,6 +268,8 @@ impl Handle {
             }
         }
         self.inner.keep_checkpoint();
+        // Sessions may hold on to the ledger; another process may have the folder now.
+        self.inner.lock.lock().take();
     }
 }
 

@@ -171,6 +171,22 @@ impl Reader {
         entry.ok_or_else(|| damaged(&path, location.offset, "there is no entry here"))
     }
 
+    /// How many entries the last commit in the files covers: the limit to read a stopped ledger by, or one whose gateway
+    /// can't be asked.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn committed(&self) -> Result<u64, ReadError> {
+        let names = self.disk.list(&self.segments).map_err(at(&self.segments))?;
+        for number in names.iter().rev().filter_map(|name| segment::number(name)) {
+            let Some((_, mut here)) = self.open_segment(number)? else { continue };
+            if let Some(size) = last_commit(&mut here).map_err(at(&self.path(number)))? {
+                return Ok(size);
+            }
+        }
+        Ok(0)
+    }
+
     fn path(&self, number: u64) -> PathBuf {
         self.segments.join(segment::file_name(number))
     }
@@ -243,6 +259,19 @@ fn skip(here: &mut At, first: u64, index: u64) -> io::Result<(u64, bool)> {
         }
         offset += length as u64;
     }
+}
+
+/// How many entries the last commit of a segment covers.
+fn last_commit(here: &mut At) -> io::Result<Option<u64>> {
+    let (mut offset, mut size) = (here.offset, None);
+    while let Found::Frame(frame) = here.window.frame(offset)? {
+        offset += frame.length as u64;
+        if frame.kind == Kind::Commit {
+            let note = std::str::from_utf8(frame.body).ok().and_then(|note| Checkpoint::parse(note).ok());
+            size = note.map(|note| note.size).or(size);
+        }
+    }
+    Ok(size)
 }
 
 /// What stands at a place.

@@ -20,7 +20,7 @@ use crate::profile::{self, Json};
 use crate::segment::{self, Header, Window};
 use crate::tree::{Frontier, leaf_hash};
 use crate::writer::Open;
-use crate::{OpenError, ReadError};
+use crate::OpenError;
 
 /// What a ledger holds, up to its last commit, or its last whole entry where that is kept.
 pub(crate) struct Scanned {
@@ -368,16 +368,4 @@ fn hash_up_to(window: &mut Window, to: u64) -> std::io::Result<Sha256> {
         offset += piece.len() as u64;
     }
     Ok(hasher)
-}
-
-impl From<ReadError> for OpenError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Io { path, source } => Self::Io { path, source },
-            ReadError::Damaged { file, offset, message } => Self::Damaged { file, offset, message },
-            ReadError::NoSuchEntry(_) => {
-                Self::Damaged { file: PathBuf::new(), offset: 0, message: error.to_string() }
-            }
-        }
-    }
 }

@@ -12,6 +12,7 @@
 //! stalls until it has ([`Turn::Stall`]).
 
 mod names;
+mod renames;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use verbatim_core::{Operation, Parameter, Refusal};
 
 use crate::frame::{self, HEADER, Malformed, Reader, client};
 pub(crate) use names::{Arguments, Change, Meaning, Names, Portal, Settled, Statement};
+pub(crate) use renames::{Rename, renames};
 
 /// How many bytes of an unfinished batch are held back for its Sync or Flush.
 pub(crate) const HELD_MAX: usize = 256 << 10;
@@ -37,7 +39,8 @@ pub(crate) struct Memory {
 /// What a message asks the target to do.
 #[derive(Debug)]
 pub(crate) enum Step {
-    Query,
+    /// With its text, if that may change what names mean.
+    Query(Option<Bytes>),
     FunctionCall,
     Parse(Change),
     Bind(Change),
@@ -46,7 +49,8 @@ pub(crate) enum Step {
     /// Of a statement: what the target says of its parameters is kept there.
     DescribeStatement(Option<Arc<Statement>>),
     DescribePortal,
-    Execute,
+    /// With its text, if that may change what names mean.
+    Execute(Option<Bytes>),
     Sync,
     Flush,
     Terminate,
@@ -86,6 +90,13 @@ pub(crate) struct Item {
     pub(crate) step: Step,
     /// The operation that it is; most messages are none.
     pub(crate) operation: Option<Draft>,
+}
+
+impl Item {
+    /// Whether it is SQL that may change what names mean.
+    const fn renames(&self) -> bool {
+        matches!(self.step, Step::Query(Some(_)) | Step::Execute(Some(_)))
+    }
 }
 
 /// Messages that may go to the target together, once every operation among them is recorded.
@@ -129,6 +140,8 @@ pub(crate) struct View {
     pub(crate) copy_in: bool,
     /// Something was forwarded that the target has not answered.
     pub(crate) pending: bool,
+    /// SQL was forwarded that may change what names mean, and the target has not answered it.
+    pub(crate) renaming: bool,
 }
 
 /// Reads what the client sends.
@@ -272,6 +285,7 @@ impl Frontend {
         let mut batch = Batch::default();
         let mut whole = self.ready.clone();
         let mut taken = 0;
+        let mut renaming = view.renaming;
         loop {
             let at_data = self.data_left > 0 || self.ready.first().is_some_and(|kind| is_copy(*kind));
             if self.stalled.is_none() && (at_data || view.copy_in) {
@@ -302,7 +316,7 @@ impl Frontend {
                     }
                 },
             };
-            if self.must_wait(&chunk, memory) {
+            if self.must_wait(&chunk, memory, renaming) {
                 self.stalled = Some(chunk);
                 if taken == 0 {
                     return Turn::Stall;
@@ -313,7 +327,9 @@ impl Frontend {
                 break;
             }
             self.ready.advance(chunk.length);
+            let before = batch.items.len();
             self.resolve(chunk, taken, &mut batch.items, memory);
+            renaming |= batch.items.iter().skip(before).any(Item::renames);
             taken = batch.items.last().map_or(taken, |item| item.end);
         }
         if taken > 0 {
@@ -357,9 +373,9 @@ impl Frontend {
         Ok(chunk)
     }
 
-    /// Whether a name in `chunk` means what only an answer to an earlier segment can tell.
-    fn must_wait(&self, chunk: &Chunk, memory: &Memory) -> bool {
-        if memory.statements.is_settled() && memory.portals.is_settled() {
+    /// Whether a name in `chunk` means what only an answer to an earlier segment can tell, or to SQL that may change names.
+    fn must_wait(&self, chunk: &Chunk, memory: &Memory, renaming: bool) -> bool {
+        if !renaming && memory.statements.is_settled() && memory.portals.is_settled() {
             return false;
         }
         let mut parsed = HashSet::new();
@@ -375,9 +391,13 @@ impl Frontend {
             }
             Asks::Bind { portal, statement, .. } => {
                 bound.insert(portal);
-                !parsed.contains(statement) && self.is_unsettled(&memory.statements, statement)
+                !parsed.contains(statement)
+                    && (renaming && !statement.is_empty() || self.is_unsettled(&memory.statements, statement))
             }
-            Asks::Execute { portal } => !bound.contains(portal) && self.is_unsettled(&memory.portals, portal),
+            Asks::Execute { portal } => {
+                !bound.contains(portal)
+                    && (renaming && !portal.is_empty() || self.is_unsettled(&memory.portals, portal))
+            }
             _ => false,
         })
     }
@@ -389,12 +409,14 @@ impl Frontend {
     /// Looks up the names of `chunk` and makes its operations.
     fn resolve(&mut self, chunk: Chunk, offset: usize, items: &mut Vec<Item>, memory: &mut Memory) {
         let mut parses = Vec::new();
+        // Names after SQL of the same batch that may change them: what they mean is the target's to know.
+        let mut renamed = false;
         for message in chunk.messages {
             let segment = self.segment;
             let (step, operation) = match message.asks {
                 Asks::Query { text } => {
                     self.segment += 1;
-                    (Step::Query, Some(Draft::new("query", Some(text))))
+                    (Step::Query(renaming_text(Some(&text))), Some(Draft::new("query", Some(text))))
                 }
                 Asks::FunctionCall { body } => {
                     self.segment += 1;
@@ -413,9 +435,10 @@ impl Frontend {
                     }
                 }
                 Asks::Bind { portal, statement, arguments } => {
-                    let statement = known(memory.statements.look_up(&statement, segment));
+                    let hidden = renamed && !statement.is_empty();
+                    let statement = known(memory.statements.look_up(&statement, segment)).filter(|_| !hidden);
                     let text = statement.as_ref().map(|statement| statement.text.clone());
-                    let bound = Portal { statement, arguments };
+                    let bound = Portal::bound(statement, arguments);
                     match memory.portals.propose(&portal, segment, Some(bound)) {
                         Ok(change) => (Step::Bind(change), None),
                         Err(refusal) => (Step::Refused, Some(refused("execute", text, refusal))),
@@ -423,7 +446,10 @@ impl Frontend {
                 }
                 Asks::Execute { portal } => {
                     let portal = known(memory.portals.look_up(&portal, segment));
-                    (Step::Execute, Some(execute(portal.as_deref())))
+                    let draft = execute(portal.as_deref());
+                    let renaming = renaming_text(draft.text.as_ref());
+                    renamed |= renaming.is_some();
+                    (Step::Execute(renaming), Some(draft))
                 }
                 Asks::Close { statement: true, name } => match memory.statements.propose(&name, segment, None) {
                     Ok(change) => (Step::CloseStatement(change), None),
@@ -522,6 +548,11 @@ impl Frontend {
     }
 }
 
+/// The text of an operation, if it may change what names mean.
+fn renaming_text(text: Option<&Bytes>) -> Option<Bytes> {
+    text.filter(|text| renames::may_rename(text)).cloned()
+}
+
 fn ends_batch(kind: u8) -> bool {
     matches!(
         kind,
@@ -553,7 +584,7 @@ fn refused(kind: &'static str, text: Option<Bytes>, refusal: Refusal) -> Draft {
 /// An Execute: the text is unknown (null in the record) where its portal was not made by a Bind that the gateway saw, or
 /// from a statement that it did not see; the target alone knows it then.
 fn execute(portal: Option<&Portal>) -> Draft {
-    let statement = portal.and_then(|portal| portal.statement.as_ref());
+    let statement = portal.and_then(Portal::statement);
     if let Some(statement) = statement {
         statement.note_executed();
     }
@@ -568,7 +599,7 @@ fn function_call(body: Bytes) -> Draft {
     let mut reader = Reader::new(body.clone());
     let read = |reader: &mut Reader| -> Result<Vec<Parameter>, Malformed> {
         let function = reader.u32("function")?.to_string();
-        let arguments = Portal { statement: None, arguments: Arguments::read_call(reader)? }.parameters();
+        let arguments = Portal::bound(None, Arguments::read_call(reader)?).parameters();
         let mut parameters = vec![crate::values::decode(OID_TYPE, 0, Some(function.as_bytes()))];
         parameters.extend(arguments);
         Ok(parameters)

@@ -287,7 +287,11 @@ impl Relay {
                 let mut state = self.state.lock();
                 let State { memory, results } = &mut *state;
                 if results.has_room() {
-                    let view = View { copy_in: results.takes_data(), pending: !results.is_idle() };
+                    let view = View {
+                        copy_in: results.takes_data(),
+                        pending: !results.is_idle(),
+                        renaming: results.is_renaming(),
+                    };
                     up.frontend.turn(memory, view)
                 } else {
                     Turn::Stall
@@ -430,12 +434,12 @@ impl Relay {
             forwarding.forward(run);
             up.unflushed = !matches!(
                 item.step,
-                Step::Sync | Step::Flush | Step::Query | Step::FunctionCall | Step::Terminate
+                Step::Sync | Step::Flush | Step::Query(_) | Step::FunctionCall | Step::Terminate
             );
             let entry = match (item.step, recorded) {
-                (Step::Query, Some(recorded)) => Entry::Query(recorded),
+                (Step::Query(text), Some(recorded)) => Entry::Query(recorded, text),
                 (Step::FunctionCall, Some(recorded)) => Entry::FunctionCall(recorded),
-                (Step::Execute, Some(recorded)) => Entry::Execute(recorded),
+                (Step::Execute(text), Some(recorded)) => Entry::Execute(recorded, text),
                 (Step::Parse(change), recorded) => Entry::Parse(change, recorded),
                 (Step::Bind(change), _) => Entry::Bind(change),
                 (Step::CloseStatement(change), _) => Entry::CloseStatement(change),
@@ -446,12 +450,14 @@ impl Relay {
                     up.discarding = false;
                     Entry::Sync { soft: false }
                 }
+                // The relay says it by itself, once what came before is answered.
                 (Step::Terminate, _) => {
+                    forwarding.unforward(run);
                     forwarding.end = Some(End::Client);
                     break;
                 }
                 // These three cannot be without a record; were one, it would not be forwarded.
-                (Step::Query | Step::FunctionCall | Step::Execute, None) => {
+                (Step::Query(_) | Step::FunctionCall | Step::Execute(_), None) => {
                     forwarding.unforward(run);
                     continue;
                 }
@@ -473,7 +479,7 @@ impl Relay {
         results: &mut Results,
     ) {
         let words = error_fields(refusal, Phase::Ready, self.session.id());
-        let alone = matches!(step, Step::Query | Step::FunctionCall);
+        let alone = matches!(step, Step::Query(_) | Step::FunctionCall);
         discard(step, None, memory);
         let entry = if words.is_fatal() {
             forwarding.end = Some(End::Last(reason_of_refusal(refusal)));

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use verbatim_core::{Content, Outcome, Recorded, Refusal, Status, TargetError};
 
 use crate::frame::{self, Reader, target};
-use crate::operation::{Change, Memory, Settled, Statement};
+use crate::operation::{Change, Memory, Portal, Rename, Settled, Statement, renames};
 use outcome::{Fields, Progress};
 pub(crate) use walk::OutOfStep;
 use walk::{Walk, Walked};
@@ -30,7 +30,8 @@ pub(crate) const PENDING_MAX: usize = 16_384;
 /// Something that was forwarded, or refused in its place.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    Query(Recorded),
+    /// With its text, if that may change what names mean.
+    Query(Recorded, Option<Bytes>),
     FunctionCall(Recorded),
     Parse(Change, Option<Recorded>),
     Bind(Change),
@@ -38,7 +39,8 @@ pub(crate) enum Entry {
     ClosePortal(Change),
     DescribeStatement(Option<Arc<Statement>>),
     DescribePortal,
-    Execute(Recorded),
+    /// With its text, if that may change what names mean.
+    Execute(Recorded, Option<Bytes>),
     /// `soft`: the target may have read it while it took COPY data, and then ignored it.
     Sync {
         soft: bool,
@@ -122,6 +124,8 @@ pub(crate) struct Results {
     copy_ended: Option<Option<TargetError>>,
     /// Whether what the client gets is recorded.
     record_results: bool,
+    /// What is left of the names that the operation at the front changes by SQL.
+    renames: Option<VecDeque<Rename>>,
     /// The target told the client that, and why, the session ends.
     said_farewell: bool,
 }
@@ -140,6 +144,7 @@ impl Results {
             copy: None,
             copy_ended: None,
             record_results,
+            renames: None,
             said_farewell: false,
         }
     }
@@ -176,9 +181,14 @@ impl Results {
         self.queue.iter().any(|entry| {
             matches!(
                 entry,
-                Entry::Query(_) | Entry::FunctionCall(_) | Entry::Execute(_) | Entry::Parse(_, Some(_))
+                Entry::Query(..) | Entry::FunctionCall(_) | Entry::Execute(..) | Entry::Parse(_, Some(_))
             )
         })
+    }
+
+    /// Whether SQL that may change what names mean is not answered yet.
+    pub(crate) fn is_renaming(&self) -> bool {
+        self.queue.iter().any(|entry| matches!(entry, Entry::Query(_, Some(_)) | Entry::Execute(_, Some(_))))
     }
 
     /// Whether more may be forwarded before answers come.
@@ -294,7 +304,7 @@ impl Results {
         let (true, Some(from)) = (self.record_results, from) else { return Ok(()) };
         let part = bytes.get(from..to).unwrap_or_default();
         match self.queue.front() {
-            Some(Entry::Query(recorded) | Entry::FunctionCall(recorded) | Entry::Execute(recorded))
+            Some(Entry::Query(recorded, _) | Entry::FunctionCall(recorded) | Entry::Execute(recorded, _))
                 if !part.is_empty() =>
             {
                 recorded.result(part)
@@ -306,7 +316,7 @@ impl Results {
     /// Rows come only in answer to something that can have some.
     fn check_result(&self, kind: u8) -> Result<(), OutOfStep> {
         match self.queue.front() {
-            Some(Entry::Query(_) | Entry::Execute(_)) => Ok(()),
+            Some(Entry::Query(..) | Entry::Execute(..)) => Ok(()),
             _ => Err(out_of_step(kind)),
         }
     }
@@ -328,36 +338,38 @@ impl Results {
                 Ok(())
             }
             (target::READY_FOR_QUERY, _) => self.ready(body, memory),
-            (target::COMMAND_COMPLETE, Some(Entry::Query(_))) => {
+            (target::COMMAND_COMPLETE, Some(Entry::Query(..))) => {
                 self.progress.command(body);
                 self.end_copy(None);
+                self.rename(body, memory);
                 Ok(())
             }
-            (target::COMMAND_COMPLETE, Some(Entry::Execute(_))) => {
+            (target::COMMAND_COMPLETE, Some(Entry::Execute(..))) => {
                 self.progress.command(body);
                 self.end_copy(None);
+                self.rename(body, memory);
                 self.executed();
                 Ok(())
             }
-            (target::EMPTY_QUERY_RESPONSE, Some(Entry::Query(_))) => Ok(()),
-            (target::EMPTY_QUERY_RESPONSE, Some(Entry::Execute(_))) => {
+            (target::EMPTY_QUERY_RESPONSE, Some(Entry::Query(..))) => Ok(()),
+            (target::EMPTY_QUERY_RESPONSE, Some(Entry::Execute(..))) => {
                 self.executed();
                 Ok(())
             }
-            (target::PORTAL_SUSPENDED, Some(Entry::Execute(_))) => {
+            (target::PORTAL_SUSPENDED, Some(Entry::Execute(..))) => {
                 self.progress.suspended();
                 self.executed();
                 Ok(())
             }
-            (target::COPY_IN_RESPONSE | target::COPY_BOTH_RESPONSE, Some(Entry::Query(_) | Entry::Execute(_))) => {
+            (target::COPY_IN_RESPONSE | target::COPY_BOTH_RESPONSE, Some(Entry::Query(..) | Entry::Execute(..))) => {
                 self.begin_copy();
                 Ok(())
             }
             (
                 target::COPY_OUT_RESPONSE | target::COPY_DATA | target::COPY_DONE,
-                Some(Entry::Query(_) | Entry::Execute(_)),
+                Some(Entry::Query(..) | Entry::Execute(..)),
             ) => Ok(()),
-            (target::ROW_DESCRIPTION, Some(Entry::Query(_))) => Ok(()),
+            (target::ROW_DESCRIPTION, Some(Entry::Query(..))) => Ok(()),
             (target::FUNCTION_CALL_RESPONSE, Some(Entry::FunctionCall(_))) => Ok(()),
             (target::PARAMETER_DESCRIPTION, Some(Entry::DescribeStatement(statement))) => {
                 if let Some(statement) = statement {
@@ -405,12 +417,42 @@ impl Results {
     /// The Execute at the front has its answer.
     fn executed(&mut self) {
         let outcome = std::mem::take(&mut self.progress).outcome();
-        let Some(Entry::Execute(recorded)) = self.queue.pop_front() else { return };
+        let Some(Entry::Execute(recorded, _)) = self.queue.pop_front() else { return };
+        self.renames = None;
         self.complete_answered();
         let sync_next = matches!(self.queue.front(), Some(Entry::Sync { .. }));
         match sync_next {
             true => self.answered = Some((recorded, outcome)),
             false => recorded.complete(&outcome),
+        }
+    }
+
+    /// A command of the operation at the front completed; if it was one that changes names, its text says which.
+    fn rename(&mut self, tag: &[u8], memory: &mut Memory) {
+        let Some(Entry::Query(_, Some(text)) | Entry::Execute(_, Some(text))) = self.queue.front() else { return };
+        let wanted: fn(&Rename) -> bool = match tag.strip_suffix(b"\0").unwrap_or(tag) {
+            b"PREPARE" => |rename| matches!(rename, Rename::Prepare(_)),
+            b"DEALLOCATE" => |rename| matches!(rename, Rename::Deallocate(_)),
+            b"DECLARE CURSOR" => |rename| matches!(rename, Rename::Declare(_)),
+            b"DEALLOCATE ALL" => return memory.statements.forget(|name, _| name.is_empty()),
+            b"DISCARD ALL" => {
+                memory.statements.forget(|name, _| name.is_empty());
+                return memory.portals.forget(|_, _| false);
+            }
+            _ => return,
+        };
+        let renames = self.renames.get_or_insert_with(|| renames(text).into());
+        while let Some(rename) = renames.pop_front() {
+            if !wanted(&rename) {
+                continue;
+            }
+            let statement = Statement::new(text, Vec::new());
+            match rename {
+                Rename::Prepare(name) => memory.statements.set(&name, Some(statement)),
+                Rename::Deallocate(name) => memory.statements.set(&name, None),
+                Rename::Declare(name) => memory.portals.set(&name, Some(Portal::declared(statement))),
+            }
+            return;
         }
     }
 
@@ -427,7 +469,7 @@ impl Results {
         match self.queue.front() {
             // Out of the blue: the target says why it is about to leave.
             None => {}
-            Some(Entry::Query(_) | Entry::FunctionCall(_)) => self.progress.failed(error),
+            Some(Entry::Query(..) | Entry::FunctionCall(_)) => self.progress.failed(error),
             Some(Entry::Sync { .. }) => {
                 if let Some((_, outcome)) = &mut self.answered {
                     outcome.status = Status::Error;
@@ -437,7 +479,7 @@ impl Results {
             Some(_) => {
                 let mut progress = std::mem::take(&mut self.progress);
                 match self.queue.pop_front() {
-                    Some(Entry::Execute(recorded)) => {
+                    Some(Entry::Execute(recorded, _)) => {
                         progress.failed(error);
                         recorded.complete(&progress.outcome());
                     }
@@ -485,13 +527,13 @@ impl Results {
             }
             Entry::Bind(change) | Entry::ClosePortal(change) => memory.portals.settle(&change, Settled::Kept),
             Entry::CloseStatement(change) => memory.statements.settle(&change, Settled::Kept),
-            Entry::Execute(recorded) => match self.failed.take() {
+            Entry::Execute(recorded, _) => match self.failed.take() {
                 Some(error) => {
                     recorded.complete(&Outcome { error: Some(error), ..Outcome::new(Status::Error) });
                 }
                 None => recorded.complete(&Outcome::new(Status::Skipped)),
             },
-            Entry::Query(recorded) | Entry::FunctionCall(recorded) => {
+            Entry::Query(recorded, _) | Entry::FunctionCall(recorded) => {
                 recorded.complete(&Outcome::new(Status::Skipped));
             }
             Entry::DescribeStatement(_)
@@ -509,7 +551,7 @@ impl Results {
             _ => return Err(out_of_step(target::READY_FOR_QUERY)),
         };
         match self.queue.pop_front() {
-            Some(Entry::Query(recorded) | Entry::FunctionCall(recorded)) => {
+            Some(Entry::Query(recorded, _) | Entry::FunctionCall(recorded)) => {
                 recorded.complete(&std::mem::take(&mut self.progress).outcome());
                 // A simple query replaces the unnamed statement and portal by nothing.
                 if !memory.statements.is_empty() {
@@ -524,9 +566,11 @@ impl Results {
         }
         self.skipping = false;
         self.failed = None;
+        self.renames = None;
         self.status = status;
         if status == b'I' && !memory.portals.is_empty() {
-            memory.portals.forget(|_, _| false);
+            // A cursor WITH HOLD outlives its transaction.
+            memory.portals.forget(|_, portal| portal.is_declared());
         }
         Ok(())
     }

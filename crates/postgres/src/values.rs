@@ -100,7 +100,8 @@ fn bytea(text: &[u8]) -> Option<Vec<u8>> {
 
 /// What the server would print for a value in the binary format.
 fn print(shape: Shape, bytes: &[u8]) -> Option<String> {
-    let mut out = Printer { text: String::new(), limit: bytes.len().saturating_mul(8).saturating_add(256 * 1024) };
+    let mut out =
+        Printer { text: String::new(), limit: bytes.len().saturating_mul(8).saturating_add(256 * 1024) };
     out.value(shape, bytes)?;
     Some(out.text)
 }

@@ -133,6 +133,7 @@ impl Piece<'_> {
         let named = |word, effect| Some(Label { word, effect });
         match first.keyword {
             // What can hold other statements, or is little worth without its grammar.
+            Keyword::TABLE if self.is_name() => named("select", Effect::Read),
             Keyword::SELECT | Keyword::VALUES | Keyword::TABLE | Keyword::WITH => self.parsed(),
             Keyword::INSERT | Keyword::UPDATE | Keyword::DELETE | Keyword::MERGE => self.parsed(),
             Keyword::EXPLAIN | Keyword::DESCRIBE | Keyword::DESC => self.parsed(),
@@ -151,39 +152,26 @@ impl Piece<'_> {
         }
     }
 
-    /// The words after the first, up to a bracket.
-    fn words(&self) -> impl Iterator<Item = Keyword> {
+    /// `TABLE a.b`, which the parser does not know by itself.
+    fn is_name(&self) -> bool {
+        self.tokens.iter().all(|token| matches!(token, Token::Word(_) | Token::Period))
+    }
+
+    /// The words after the first, up to the first that is none, in lower case.
+    fn words(&self) -> impl Iterator<Item = String> {
         self.tokens.iter().skip(1).map_while(|token| match token {
-            Token::Word(word) => Some(word.keyword),
+            Token::Word(word) => Some(word.value.to_ascii_lowercase()),
             _ => None,
         })
     }
 
-    fn word_is(&self, place: usize, word: &str) -> bool {
-        matches!(self.tokens.get(place), Some(Token::Word(found)) if found.value.eq_ignore_ascii_case(word))
-    }
-
     /// The effect of CREATE, ALTER and DROP, by what they are about.
     fn definition(&self) -> Effect {
-        let mut words = self.words().skip_while(|word| matches!(word, Keyword::OR | Keyword::REPLACE));
-        let about_the_server = match words.next() {
-            Some(
-                Keyword::ROLE
-                | Keyword::USER
-                | Keyword::GROUP
-                | Keyword::DATABASE
-                | Keyword::TABLESPACE
-                | Keyword::EXTENSION
-                | Keyword::SERVER
-                | Keyword::SUBSCRIPTION
-                | Keyword::PUBLICATION
-                | Keyword::SYSTEM
-                | Keyword::POLICY,
-            ) => true,
-            Some(Keyword::FOREIGN) => words.next() == Some(Keyword::DATA),
-            Some(Keyword::DEFAULT) => true,
-            // The parser has no word for these.
-            _ => ["language", "trusted", "procedural", "instance"].iter().any(|word| self.word_is(1, word)),
+        let mut words = self.words().skip_while(|word| matches!(word.as_str(), "or" | "replace" | "trusted"));
+        let about_the_server = match words.next().as_deref() {
+            Some("foreign") => words.next().as_deref() == Some("data"),
+            Some(word) => SERVER_OBJECTS.contains(&word),
+            None => false,
         };
         if about_the_server { Effect::Admin } else { Effect::Ddl }
     }
@@ -192,12 +180,13 @@ impl Piece<'_> {
     fn setting(&self) -> Effect {
         let mut words = self.words();
         let first = match words.next() {
-            Some(Keyword::SESSION | Keyword::LOCAL) => words.next(),
+            Some(scope) if scope == "session" || scope == "local" => words.next(),
             first => first,
         };
-        match first {
-            Some(Keyword::ROLE | Keyword::AUTHORIZATION | Keyword::GLOBAL | Keyword::PASSWORD) => Effect::Admin,
-            _ if self.word_is(1, "persist") || self.word_is(1, "session_authorization") => Effect::Admin,
+        match first.as_deref() {
+            Some("role" | "authorization" | "session_authorization" | "global" | "persist" | "password") => {
+                Effect::Admin
+            }
             _ => Effect::Read,
         }
     }
@@ -214,7 +203,10 @@ impl Piece<'_> {
         // A query may have a FROM of its own; after it the direction can only be TO.
         let is_query = self.tokens.get(1) == Some(&Token::LParen);
         let mut after = self.tokens.iter().skip_while(|token| match token {
-            Token::Word(word) => !matches!(word.keyword, Keyword::FROM | Keyword::TO) || is_query && word.keyword == Keyword::FROM,
+            Token::Word(word) => {
+                !matches!(word.keyword, Keyword::FROM | Keyword::TO)
+                    || is_query && word.keyword == Keyword::FROM
+            }
             _ => true,
         });
         let direction = after.next();
@@ -233,9 +225,8 @@ impl Piece<'_> {
     }
 
     fn parse(&self) -> Option<Statement> {
-        let mut parser = Parser::new(self.grammar)
-            .with_recursion_limit(RECURSION_MAX)
-            .with_tokens(self.tokens.to_vec());
+        let mut parser =
+            Parser::new(self.grammar).with_recursion_limit(RECURSION_MAX).with_tokens(self.tokens.to_vec());
         let statement = parser.parse_statement().ok()?;
         (parser.peek_token().token == Token::EOF).then_some(statement)
     }
@@ -244,6 +235,25 @@ impl Piece<'_> {
         statement_label(&self.parse()?)
     }
 }
+
+/// What CREATE, ALTER and DROP change for more than the data: who may do what, and what the server runs.
+const SERVER_OBJECTS: &[&str] = &[
+    "role",
+    "user",
+    "group",
+    "database",
+    "tablespace",
+    "extension",
+    "language",
+    "procedural",
+    "server",
+    "subscription",
+    "publication",
+    "system",
+    "policy",
+    "default",
+    "instance",
+];
 
 /// Statements without others in them, whose first word says it all.
 const SIMPLE: &[(&str, Effect)] = &[
@@ -351,7 +361,10 @@ fn query_label(query: &Query) -> Label {
     let mut worst = Label { word: "select", effect: Effect::Read };
     let _: ControlFlow<()> = visit_query(query, &mut |body| {
         match body {
-            SetExpr::Insert(inner) | SetExpr::Update(inner) | SetExpr::Delete(inner) | SetExpr::Merge(inner) => {
+            SetExpr::Insert(inner)
+            | SetExpr::Update(inner)
+            | SetExpr::Delete(inner)
+            | SetExpr::Merge(inner) => {
                 if let Some(label) = statement_label(inner) {
                     worst = worst.or_worse(label);
                 }

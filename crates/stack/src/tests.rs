@@ -70,7 +70,10 @@ struct Tokens {
 
 impl Tokens {
     fn identity(&self) -> Arc<dyn Identity> {
-        Arc::new(Agent { expires_at: Timestamp::now().plus(self.lifetime), groups: self.groups.lock().clone() })
+        Arc::new(Agent {
+            expires_at: Timestamp::now().plus(self.lifetime),
+            groups: self.groups.lock().clone(),
+        })
     }
 }
 
@@ -158,7 +161,8 @@ fn fixture(lifetime: Duration) -> Fixture {
         last_checkpoint: None,
     };
     let (ledger, _) = Ledger::open(settings).unwrap();
-    let tokens = Arc::new(Tokens { groups: Mutex::new(vec!["agents"]), lifetime, rechecks: AtomicUsize::new(0) });
+    let tokens =
+        Arc::new(Tokens { groups: Mutex::new(vec!["agents"]), lifetime, rechecks: AtomicUsize::new(0) });
     let provider = Arc::clone(&tokens) as Arc<dyn IdentityProvider>;
     let policy = policy("group:agents", Duration::ZERO);
     let stack = Stack::new(ledger.clone(), provider, policy, Withholding::new(b"key"));
@@ -277,7 +281,9 @@ async fn authenticate_stops_what_proves_nobody_and_names_whom_an_inner_layer_ref
     }
     let inner = Inner { refuses: true, ..Inner::default() };
     let mut layer = AuthenticateLayer::new(fixture.shared()).layer(inner);
-    let Err(rejected) = layer.call(login("db", "app", "good")).await else { panic!("the inner refusal is lost") };
+    let Err(rejected) = layer.call(login("db", "app", "good")).await else {
+        panic!("the inner refusal is lost")
+    };
     assert_eq!(rejected.refusal.code(), "unsupported");
     assert!(rejected.identity.is_some());
 }

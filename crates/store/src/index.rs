@@ -8,23 +8,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 use tokio::sync::watch;
-use verbatim_ledger::{Entry, Item, Location, ReadError, Reader};
+use verbatim_ledger::{ReadError, Reader};
 
-use crate::fold::{CONTENT_SHOWN_BYTES_MAX, Labels, OperationEntries};
-use crate::schema::{self, State};
+use crate::fold::Labels;
+use crate::list::List;
+use crate::place::{COLUMNS, Place};
 use crate::view::{Match, OperationView, SearchDocument, SessionDocument, SessionView, SessionsDocument};
-use crate::{Filters, ingest, search};
+use crate::writer::{Writer, make_anew_if_stale};
+use crate::{Filters, schema, search};
 
 /// The file's name in the data directory.
 const FILE: &str = "index.sqlite";
-
-/// How many entries go in with one transaction at most.
-const BATCH_ENTRIES: usize = 2048;
-
-/// After how many bytes of envelopes and payloads a transaction ends.
-const BATCH_BYTES: usize = 8 << 20;
 
 /// How long the follower lets entries gather: a transaction costs the same for one as for a hundred, and whoever reads
 /// brings the index up to date first.
@@ -67,12 +63,12 @@ pub enum StoreError {
     Json(#[from] serde_json::Error),
 }
 
-/// What puts entries in: one connection, one place in the ledger.
-struct Writer {
-    db: Connection,
-    reader: Reader,
-    /// The entry that the reader gives next, where that is known.
-    next: Option<u64>,
+/// A session, and one of its operations where one was asked for.
+pub(crate) struct Found {
+    pub(crate) session: SessionView,
+    /// The entry that closed the session.
+    pub(crate) closed: Option<u64>,
+    pub(crate) operation: Option<OperationView>,
 }
 
 /// The session index over one ledger.
@@ -267,11 +263,10 @@ impl Index {
     ) -> Result<(), StoreError> {
         let mut reader = Reader::open(&self.ledger_dir)?;
         self.read(&mut |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT o.session, o.sequence, o.segment, o.offset, o.end_segment, o.end_offset
-                 FROM operations o JOIN sessions s ON s.id = o.session
-                 WHERE s.sid = ?1 ORDER BY o.sequence",
-            )?;
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM operations o JOIN sessions s ON s.id = o.session
+                 WHERE s.sid = ?1 ORDER BY o.sequence"
+            ))?;
             let mut rows = statement.query([&session.id])?;
             while let Some(row) = rows.next()? {
                 let entries = Place::of(row)?.read(db, &mut reader)?;
@@ -333,7 +328,7 @@ impl Index {
         let conditions = filters.of_operations();
         let sql = format!(
             "WITH found (text) AS ({texts})
-             SELECT o.session, o.sequence, o.segment, o.offset, o.end_segment, o.end_offset, s.document
+             SELECT {COLUMNS}, s.document
              FROM found f JOIN operations o ON o.text = f.text JOIN sessions s ON s.id = o.session {}
              ORDER BY o.requested DESC, o.session DESC, o.sequence DESC {}",
             conditions.sql(),
@@ -379,13 +374,13 @@ impl Index {
         self.committed.read().as_ref().map(|committed| *committed.borrow())
     }
 
-    /// A session and one of its operations, for the tail; with the entry that closed the session.
+    /// A session and one of its operations, for the tail.
     pub(crate) fn one(
         &self,
         sid: &str,
         sequence: Option<u64>,
         reader: &mut Reader,
-    ) -> Result<Option<(SessionView, Option<u64>, Option<OperationView>)>, StoreError> {
+    ) -> Result<Option<Found>, StoreError> {
         let mut found = None;
         self.read(&mut |db| {
             let session = db
@@ -396,17 +391,17 @@ impl Index {
             let session: SessionView = serde_json::from_str(&text)?;
             let mut operation = None;
             if let Some(sequence) = sequence {
-                let mut statement = db.prepare_cached(
-                    "SELECT o.session, o.sequence, o.segment, o.offset, o.end_segment, o.end_offset
-                     FROM operations o JOIN sessions s ON s.id = o.session WHERE s.sid = ?1 AND o.sequence = ?2",
-                )?;
+                let mut statement = db.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM operations o JOIN sessions s ON s.id = o.session
+                     WHERE s.sid = ?1 AND o.sequence = ?2"
+                ))?;
                 let mut rows = statement.query(params![sid, sequence.cast_signed()])?;
                 if let Some(row) = rows.next()? {
                     let entries = Place::of(row)?.read(db, reader)?;
                     operation = Some(entries.view(&session.protocol, &self.labels));
                 }
             }
-            found = Some((session, closed.map(i64::cast_unsigned), operation));
+            found = Some(Found { session, closed: closed.map(i64::cast_unsigned), operation });
             Ok(())
         })?;
         Ok(found)
@@ -449,163 +444,6 @@ fn find(db: &Connection, prefix: &str) -> Result<SessionView, StoreError> {
         Some(last) => {
             let ids = found.into_iter().chain([last]).map(|session| session.id).collect();
             Err(StoreError::Ambiguous { prefix: prefix.to_owned(), ids })
-        }
-    }
-}
-
-/// Where an operation's entries are.
-struct Place {
-    session: i64,
-    sequence: i64,
-    request: Location,
-    end: Option<Location>,
-}
-
-impl Place {
-    fn of(row: &Row<'_>) -> Result<Self, StoreError> {
-        let end: (Option<i64>, Option<i64>) = (row.get("end_segment")?, row.get("end_offset")?);
-        Ok(Self {
-            session: row.get("session")?,
-            sequence: row.get("sequence")?,
-            request: location(row.get("segment")?, row.get("offset")?),
-            end: end.0.zip(end.1).map(|(segment, offset)| location(segment, offset)),
-        })
-    }
-
-    fn read(&self, db: &Connection, reader: &mut Reader) -> Result<OperationEntries, StoreError> {
-        let mut chunks = Vec::new();
-        let mut statement = db.prepare_cached(
-            "SELECT segment, offset, content_bytes, sum(content_bytes) OVER () AS total FROM chunks
-             WHERE session = ?1 AND sequence = ?2 ORDER BY entry",
-        )?;
-        let mut rows = statement.query(params![self.session, self.sequence])?;
-        while let Some(row) = rows.next()? {
-            let is_content = row.get::<_, i64>("content_bytes")? > 0;
-            if is_content && row.get::<_, i64>("total")?.cast_unsigned() > CONTENT_SHOWN_BYTES_MAX {
-                continue;
-            }
-            chunks.push(reader.read_at(location(row.get("segment")?, row.get("offset")?))?);
-        }
-        let request = reader.read_at(self.request)?;
-        let end = self.end.map(|end| reader.read_at(end)).transpose()?;
-        Ok(OperationEntries { request, chunks, end })
-    }
-}
-
-fn location(segment: i64, offset: i64) -> Location {
-    Location { segment: segment.cast_unsigned(), offset: offset.cast_unsigned() }
-}
-
-/// A JSON list that is written member by member, and the end of the document around it.
-struct List<'a> {
-    out: &'a mut dyn Write,
-    empty: bool,
-}
-
-impl<'a> List<'a> {
-    fn begin(out: &'a mut dyn Write) -> Result<Self, StoreError> {
-        out.write_all(b"[")?;
-        Ok(Self { out, empty: true })
-    }
-
-    fn add(&mut self, member: &impl serde::Serialize) -> Result<(), StoreError> {
-        if !std::mem::take(&mut self.empty) {
-            self.out.write_all(b",")?;
-        }
-        Ok(serde_json::to_writer(&mut *self.out, member)?)
-    }
-
-    fn end(self) -> Result<(), StoreError> {
-        Ok(self.out.write_all(b"]}\n")?)
-    }
-}
-
-/// How far a step came.
-struct Moved {
-    cursor: u64,
-    /// Whether there may be more.
-    more: bool,
-}
-
-impl Writer {
-    /// Puts in one batch: entries that are below `limit`, or, without one, that a checkpoint in the files covers.
-    fn step(&mut self, limit: Option<u64>) -> Result<Moved, StoreError> {
-        let state = schema::state(&self.db)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-        if self.next != Some(state.cursor) {
-            self.reader.seek(state.cursor)?;
-        }
-        // Whatever fails from here on, the next step begins where the index says.
-        self.next = None;
-        let batch = self.gather(limit)?;
-        let Some(last) = batch.last() else { return Ok(Moved { cursor: state.cursor, more: false }) };
-        let cursor = last.index.saturating_add(1);
-        let change = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if schema::state(&change)?.as_ref() != Some(&state) {
-            // Another process was quicker, or made the index anew: look again.
-            return Ok(Moved { cursor: state.cursor, more: true });
-        }
-        for entry in &batch {
-            ingest::apply(&change, entry)?;
-        }
-        schema::set_cursor(&change, cursor, last.leaf)?;
-        change.commit()?;
-        let full = batch.len() >= BATCH_ENTRIES || limit.is_none_or(|limit| cursor < limit);
-        self.next = limit.is_some().then_some(cursor);
-        Ok(Moved { cursor, more: full })
-    }
-
-    fn gather(&mut self, limit: Option<u64>) -> Result<Vec<Entry>, StoreError> {
-        let mut batch: Vec<Entry> = Vec::new();
-        let mut covered = 0;
-        let mut bytes = 0;
-        while let Some(item) = self.reader.next(limit.unwrap_or(u64::MAX))? {
-            match item {
-                Item::Entry(entry) => {
-                    bytes += entry.envelope().len();
-                    bytes += entry.parts().iter().map(|part| part.bytes.len()).sum::<usize>();
-                    batch.push(entry);
-                    if limit.is_some() {
-                        covered = batch.len();
-                    }
-                }
-                Item::Checkpoint(checkpoint) if limit.is_none() => {
-                    covered = batch.partition_point(|entry| entry.index < checkpoint.size);
-                }
-                Item::Checkpoint(_) => {}
-            }
-            if covered == batch.len() && (batch.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES) {
-                break;
-            }
-        }
-        batch.truncate(covered);
-        Ok(batch)
-    }
-}
-
-/// An index is stale where the ledger doesn't have the entry that it ends with: a restored snapshot, another file.
-fn make_anew_if_stale(db: &mut Connection, reader: &mut Reader) -> Result<(), StoreError> {
-    let state = schema::state(db)?;
-    if state.as_ref().is_some_and(|state| agrees(state, reader)) {
-        return Ok(());
-    }
-    tracing::info!("the session index does not fit the ledger: it is made anew");
-    let origin = reader.origin().to_owned();
-    let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    schema::make_anew(&change, &origin)?;
-    change.commit()?;
-    Ok(())
-}
-
-fn agrees(state: &State, reader: &mut Reader) -> bool {
-    let Some(last) = state.cursor.checked_sub(1) else { return state.leaf.is_none() };
-    if reader.seek(last).is_err() {
-        return false;
-    }
-    loop {
-        match reader.next(state.cursor) {
-            Ok(Some(Item::Checkpoint(_))) => {}
-            Ok(Some(Item::Entry(entry))) => return entry.index == last && Some(entry.leaf) == state.leaf,
-            Ok(None) | Err(_) => return false,
         }
     }
 }

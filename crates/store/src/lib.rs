@@ -20,11 +20,14 @@
 pub mod fold;
 pub mod index;
 mod ingest;
+mod list;
+mod place;
 mod query;
 mod schema;
 mod search;
 mod tail;
 pub mod view;
+mod writer;
 
 pub use fold::Labels;
 pub use index::{Follow, Index, StoreError};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use verbatim_core::event::{AuditEvent as _, kind};
 use verbatim_ledger::{Entry, Item, Reader};
 
-use crate::index::{Index, StoreError};
+use crate::index::{Found, Index, StoreError};
 use crate::view::TailLine;
 use crate::{Filters, fold};
 
@@ -32,6 +32,8 @@ pub struct Tail {
     lookup: Reader,
     /// The entry to go on at.
     next: u64,
+    /// Whether `reader` stands behind the last of `ready`.
+    placed: bool,
     ready: VecDeque<Entry>,
 }
 
@@ -53,7 +55,7 @@ impl Tail {
             Start::Now => index.catch_up()?,
             Start::Entry(entry) => entry,
         };
-        Ok(Self { index, filters, reader, lookup, next, ready: VecDeque::new() })
+        Ok(Self { index, filters, reader, lookup, next, placed: false, ready: VecDeque::new() })
     }
 
     /// The next line; none where there is nothing more yet.
@@ -83,7 +85,9 @@ impl Tail {
         if self.next >= limit {
             return Ok(());
         }
-        self.reader.seek(self.next)?;
+        if !std::mem::replace(&mut self.placed, false) {
+            self.reader.seek(self.next)?;
+        }
         while self.ready.len() < AHEAD
             && let Some(item) = self.reader.next(limit)?
         {
@@ -91,6 +95,7 @@ impl Tail {
                 self.ready.push_back(entry);
             }
         }
+        self.placed = true;
         Ok(())
     }
 
@@ -103,7 +108,7 @@ impl Tail {
             _ => return Ok(None),
         };
         let found = self.index.one(&sid.to_string(), sequence, &mut self.lookup)?;
-        let Some((mut session, closed, operation)) = found else { return Ok(None) };
+        let Some(Found { mut session, closed, operation }) = found else { return Ok(None) };
         if closed != Some(entry.index) {
             session.closed_at = None;
             session.close_reason = None;

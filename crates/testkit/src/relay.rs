@@ -130,7 +130,9 @@ impl Syncer {
         epoll::add(epoll, &signal, epoll::EventData::new_u64(SYNCED), epoll::EventFlags::IN)?;
         let (batches, queue) = sync_channel(1);
         let (file, done) = (Arc::clone(file), Arc::clone(&signal));
-        std::thread::Builder::new().name("floor-sync".to_owned()).spawn(move || sync(&file, &queue, &done))?;
+        std::thread::Builder::new()
+            .name("floor-sync".to_owned())
+            .spawn(move || sync(&file, &queue, &done))?;
         Ok(Self { batches, signal, running: Vec::new(), waiting: Vec::new() })
     }
 }
@@ -279,7 +281,7 @@ impl Loop {
                     }
                     match &mut self.syncer {
                         Some(syncer) if from_client => {
-                            if pair.held.is_empty() || !syncer.waiting.contains(&number) {
+                            if !syncer.waiting.contains(&number) {
                                 syncer.waiting.push(number);
                             }
                             pair.held.extend_from_slice(bytes);

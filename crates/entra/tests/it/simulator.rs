@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use verbatim_testkit::idp::Wish;
 
@@ -147,4 +149,64 @@ async fn above_two_hundred_groups_there_is_a_marker() {
     let claims = bench.idp.claims(AGENT, NOW, &v1).unwrap();
     assert_eq!(claims.get("aud"), Some(&json!("api://verbatim-gateway")));
     assert_ne!(claims.get("aud"), Some(&json!(AUDIENCE)));
+}
+
+#[tokio::test]
+async fn a_console_logs_in_by_code_and_gets_an_id_token_that_is_no_access_token() {
+    let bench = bench().await;
+    let verifier = "a-verifier-that-only-the-client-knows-0123456789";
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes());
+    let challenge = URL_SAFE_NO_PAD.encode(digest);
+    let url = format!(
+        "{}/{TENANT}/oauth2/v2.0/authorize?response_type=code&client_id=console&scope=openid%20profile\
+         &redirect_uri=http%3A%2F%2F127.0.0.1%3A9440%2Fcallback&state=a%20b&nonce=n1&code_challenge={challenge}\
+         &code_challenge_method=S256",
+        bench.idp.authority()
+    );
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client =
+        reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let answer = client.get(url).send().await.unwrap();
+    let location = answer.headers()["location"].to_str().unwrap().to_owned();
+    let code = location.strip_prefix("http://127.0.0.1:9440/callback?code=").unwrap();
+    let code = code.strip_suffix("&state=a%20b").unwrap();
+    let form = |verifier| {
+        [
+            ("grant_type", "authorization_code"),
+            ("client_id", "console"),
+            ("code", code),
+            ("redirect_uri", "http://127.0.0.1:9440/callback"),
+            ("code_verifier", verifier),
+        ]
+    };
+    let answer = post(&bench, TOKEN, &form(verifier)).await;
+    assert_eq!(bench.verify(text(&answer, "access_token")).await.unwrap().object_id(), PERSON);
+    assert_eq!(word(&bench.verify(text(&answer, "id_token")).await), "A aud");
+    // A code serves once, and a wrong verifier spends it.
+    assert_eq!(text(&post(&bench, TOKEN, &form(verifier)).await, "error"), "invalid_grant");
+}
+
+#[tokio::test]
+async fn an_assertion_instead_of_a_secret() {
+    let mut state = verbatim_testkit::idp::Declared::default_state().unwrap();
+    state.tenants[0].apps[1].assertion_key = Some("k4".to_owned());
+    let client = state.tenants[0].apps[1].client_id.clone();
+    let options = verbatim_testkit::idp::Options { state: Some(state), ..Default::default() };
+    let idp = verbatim_testkit::idp::Idp::start(options).await.unwrap();
+    let settings = crate::support::settings(&idp);
+    let bench = Bench::on(idp, settings);
+    let endpoint = format!("{}/{TOKEN}", bench.idp.authority());
+    let claims = json!({ "iss": client, "sub": client, "aud": endpoint, "exp": 4_000_000_000_u32 });
+    let payload = serde_json::to_vec(&claims).unwrap();
+    for (key, expected) in [("k4", "access_token"), ("rogue", "error")] {
+        let header = json!({ "alg": "RS256", "kid": key });
+        let assertion = bench.idp.sign(&header, &payload, key, "RS256").unwrap();
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", client.as_str()),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", &assertion),
+        ];
+        assert!(post(&bench, TOKEN, &form).await.get(expected).is_some(), "{key}");
+    }
 }

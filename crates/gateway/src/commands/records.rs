@@ -44,25 +44,36 @@ fn document(data_dir: &Path, question: &Question) -> Result<Box<dyn Read>> {
     Ok(Box::new(std::io::Cursor::new(document)))
 }
 
-
 /// `sessions list`
 pub(crate) fn list(data_dir: &Path, filters: FilterArgs, json: bool) -> Result<ExitCode> {
     let document = document(data_dir, &Question::List { filters: wire(filters, json) })?;
-    if json { super::print_document(document)? } else { render::sessions(document)? }
+    if json {
+        super::print_document(document)?
+    } else {
+        render::sessions(document)?
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `sessions show`
 pub(crate) fn show(data_dir: &Path, id: String, json: bool) -> Result<ExitCode> {
     let document = document(data_dir, &Question::Show { id })?;
-    if json { super::print_document(document)? } else { render::session(document)? }
+    if json {
+        super::print_document(document)?
+    } else {
+        render::session(document)?
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `search`
 pub(crate) fn search(data_dir: &Path, text: String, filters: FilterArgs, json: bool) -> Result<ExitCode> {
     let document = document(data_dir, &Question::Search { text, filters: wire(filters, json) })?;
-    if json { super::print_document(document)? } else { render::matches(document)? }
+    if json {
+        super::print_document(document)?
+    } else {
+        render::matches(document)?
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,9 +11,9 @@ use verbatim_postgres::target::{TargetSettings, TargetTls};
 use verbatim_postgres::{LoginMethod, Target};
 
 use super::reader::{Field, Table};
-use super::sections::{addresses, path};
-use super::sinks::SinkSettings;
 use super::secret;
+use super::sections::{Place, addresses, path};
+use super::sinks::SinkSettings;
 
 /// The longest that a login at a target may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,6 +36,7 @@ pub(super) struct Draft<'d, 't> {
     connection: Option<Connection>,
     pub(super) access: Vec<(Field<'d, 't>, Principal)>,
     export: Vec<Field<'d, 't>>,
+    pub(super) listen: Vec<Place<'d, 't>>,
 }
 
 pub(super) fn read<'d, 't>(root: &Table<'d, 't>, folder: &Path) -> Vec<Draft<'d, 't>> {
@@ -59,11 +60,8 @@ fn one<'d, 't>(table: &Table<'d, 't>, folder: &Path, names: &mut HashSet<Connect
     let target = target(table, folder, supported);
     let access = access(table);
     let kinds = kinds(table);
-    let modes = [
-        ("full", RecordMode::Full),
-        ("commands", RecordMode::Commands),
-        ("results", RecordMode::Results),
-    ];
+    let modes =
+        [("full", RecordMode::Full), ("commands", RecordMode::Commands), ("results", RecordMode::Results)];
     let record = table.get("record").and_then(|field| field.word(&modes)).unwrap_or_default();
     // Without rules and masks nothing has to understand a text, so the setting has nothing to decide yet.
     table.get("unparsed").and_then(|field| field.word(&[("refuse", ()), ("approve", ()), ("allow", ())]));
@@ -76,7 +74,7 @@ fn one<'d, 't>(table: &Table<'d, 't>, folder: &Path, names: &mut HashSet<Connect
         (Some(name), Some(target)) => Some(Connection {
             name,
             target: Arc::new(target),
-            listen,
+            listen: listen.iter().map(|(_, address)| *address).collect(),
             access: access.iter().map(|(_, principal)| principal.clone()).collect(),
             kinds,
             record,
@@ -84,12 +82,12 @@ fn one<'d, 't>(table: &Table<'d, 't>, folder: &Path, names: &mut HashSet<Connect
         }),
         _ => None,
     };
-    Draft { connection, access, export: export.map(|field| field.items(false)).unwrap_or_default() }
+    let export = export.map(|field| field.items(false)).unwrap_or_default();
+    Draft { connection, access, export, listen }
 }
 
 fn protocol(field: &Field<'_, '_>) -> Option<()> {
-    let protocols =
-        [("postgres", true), ("mysql", false), ("redis", false), ("http", false), ("mcp", false)];
+    let protocols = [("postgres", true), ("mysql", false), ("redis", false), ("http", false), ("mcp", false)];
     let supported = field.word(&protocols)?;
     if !supported {
         field.mistake("connections of this type are not part of this version yet; \"postgres\" is");
@@ -145,11 +143,8 @@ fn access<'d, 't>(table: &Table<'d, 't>) -> Vec<(Field<'d, 't>, Principal)> {
 }
 
 fn kinds(table: &Table<'_, '_>) -> Vec<IdentityKind> {
-    let all = [
-        ("user", IdentityKind::User),
-        ("workload", IdentityKind::Workload),
-        ("agent", IdentityKind::Agent),
-    ];
+    let all =
+        [("user", IdentityKind::User), ("workload", IdentityKind::Workload), ("agent", IdentityKind::Agent)];
     match table.get("kinds") {
         None => all.iter().map(|(_, kind)| *kind).collect(),
         Some(field) => field.items(false).iter().filter_map(|item| item.word(&all)).collect(),
@@ -159,12 +154,12 @@ fn kinds(table: &Table<'_, '_>) -> Vec<IdentityKind> {
 /// Checks what the connections say of sinks, and hands the connections over.
 pub(super) fn finish(
     drafts: Vec<Draft<'_, '_>>,
+    sink_names: &[String],
     sinks: &[(SinkSettings, Vec<Field<'_, '_>>)],
 ) -> Vec<Connection> {
-    let names: Vec<&str> = sinks.iter().map(|(sink, _)| &*sink.name).collect();
     for item in drafts.iter().flat_map(|draft| &draft.export) {
         if let Some(name) = item.string()
-            && !names.contains(&name)
+            && !sink_names.iter().any(|known| known == name)
         {
             item.mistake(format!("there is no [sink.{name}]"));
         }

@@ -8,14 +8,15 @@ use verbatim_entra::{Cloud, Common, Entra, Graph, Oidc, Roots, Settings};
 
 use super::connections::Draft;
 use super::reader::{Table, nearest};
-use super::sections::{Limits, Recheck, duration, path, url};
 use super::secret;
+use super::sections::{Limits, Recheck, duration, path, url};
 
 pub(super) fn read(root: &Table<'_, '_>, folder: &Path, limits: &Limits) -> (Settings, Recheck) {
     let mut settings = Settings::default();
     settings.common.token_limit = limits.token;
     let mut recheck = Recheck { grace: Duration::ZERO, every: Duration::from_secs(300) };
-    let Some(table) = root.require("identity", "{ entra = { tenants = [\"…\"], audiences = [\"…\"] } }") else {
+    let Some(table) = root.require("identity", "{ entra = { tenants = [\"…\"], audiences = [\"…\"] } }")
+    else {
         return (settings, recheck);
     };
     let Some(table) = table.table() else { return (settings, recheck) };
@@ -50,7 +51,9 @@ fn entra(table: &Table<'_, '_>, folder: &Path) -> Entra {
         for item in field.items(false) {
             match item.string() {
                 Some(text) if is_guid(text) => tenants.push(text.to_ascii_lowercase()),
-                Some(_) => item.mistake("expected a tenant's GUID (not a domain, `common` or `organizations`)"),
+                Some(_) => {
+                    item.mistake("expected a tenant's GUID (not a domain, `common` or `organizations`)")
+                }
                 None => {}
             }
         }
@@ -99,10 +102,14 @@ fn groups(table: &Table<'_, '_>, tenants: &[String]) -> Vec<(String, String)> {
     let mut groups = Vec::new();
     for (name, field) in table.each() {
         let Some(id) = field.string() else { continue };
-        let (tenant, object) = id.split_once('/').map_or((None, id), |(tenant, object)| (Some(tenant), object));
-        let known = tenant.is_none_or(|tenant| tenants.iter().any(|known| known.eq_ignore_ascii_case(tenant)));
+        let (tenant, object) =
+            id.split_once('/').map_or((None, id), |(tenant, object)| (Some(tenant), object));
+        let known =
+            tenant.is_none_or(|tenant| tenants.iter().any(|known| known.eq_ignore_ascii_case(tenant)));
         if !is_guid(object) {
-            field.mistake("expected the group's object id, a GUID (names are not unique, so they are not taken)");
+            field.mistake(
+                "expected the group's object id, a GUID (names are not unique, so they are not taken)",
+            );
         } else if !known {
             field.mistake("the tenant before the slash is none of `tenants`");
         } else if tenant.is_none() && tenants.len() > 1 {
@@ -128,11 +135,8 @@ fn graph(table: &Table<'_, '_>, folder: &Path) -> Option<Graph> {
 fn oidc(table: &Table<'_, '_>) -> Option<Oidc> {
     let text = |key, example| table.require(key, example).and_then(|field| field.string().map(str::to_owned));
     let optional = |key| table.get(key).and_then(|field| field.string().map(str::to_owned));
-    let kinds = [
-        ("workload", IdentityKind::Workload),
-        ("user", IdentityKind::User),
-        ("agent", IdentityKind::Agent),
-    ];
+    let kinds =
+        [("workload", IdentityKind::Workload), ("user", IdentityKind::User), ("agent", IdentityKind::Agent)];
     let name = text("name", "\"ci\"");
     if let Some(name) = &name
         && (name == "entra" || name.is_empty() || name.contains('/'))
@@ -160,31 +164,28 @@ fn oidc(table: &Table<'_, '_>) -> Option<Oidc> {
 }
 
 /// Every group that an access list names is one that can be looked up; and it will be, so the provider is told.
-pub(super) fn check_names(root: &Table<'_, '_>, identity: &mut Settings, connections: &[Draft<'_, '_>]) {
-    let _ = root;
-    let entra_groups: Vec<&str> = identity.entra.iter().flat_map(|e| &e.groups).map(|(name, _)| &**name).collect();
+pub(super) fn check_names(identity: &mut Settings, connections: &[Draft<'_, '_>]) {
+    let entra_groups: Vec<&str> =
+        identity.entra.iter().flat_map(|e| &e.groups).map(|(name, _)| &**name).collect();
     let issuers: Vec<&str> = identity.oidc.iter().map(|oidc| &*oidc.name).collect();
     let mut named = Vec::new();
-    for (field, principal) in connections.iter().flat_map(|draft| &draft.access) {
+    let access = connections.iter().flat_map(|draft| &draft.access);
+    for (field, principal) in access.filter(|(_, principal)| principal.kind == PrincipalKind::Group) {
+        let value = &*principal.value;
         match &principal.qualifier {
-            Some(issuer) if principal.kind == PrincipalKind::Group => {
-                if !issuers.contains(&&**issuer) {
-                    field.mistake(format!("there is no [[identity.oidc]] with name = \"{issuer}\""));
-                }
+            Some(issuer) if !issuers.contains(&&**issuer) => {
+                field.mistake(format!("there is no [[identity.oidc]] with name = \"{issuer}\""));
             }
-            None if principal.kind == PrincipalKind::Group => {
-                if !entra_groups.contains(&&*principal.value) {
-                    let hint = match nearest(&principal.value, entra_groups.iter().copied()) {
-                        Some(near) => format!("did you mean \"group:{near}\"?"),
-                        None => format!("add `{} = \"OBJECT-ID\"` there", principal.value),
-                    };
-                    let value = &principal.value;
-                    field.mistake(format!("`groups` of [identity.entra] has no \"{value}\"; {hint}"));
-                }
+            None if !entra_groups.contains(&value) => {
+                let hint = match nearest(value, entra_groups.iter().copied()) {
+                    Some(near) => format!("did you mean \"group:{near}\"?"),
+                    None => format!("add `{value} = \"OBJECT-ID\"` there"),
+                };
+                field.mistake(format!("`groups` of [identity.entra] has no \"{value}\"; {hint}"));
             }
             _ => {}
         }
-        if principal.kind == PrincipalKind::Group && !named.contains(&principal.name()) {
+        if !named.contains(&principal.name()) {
             named.push(principal.name());
         }
     }

@@ -79,8 +79,13 @@ impl Config {
             let offset = error.span().map_or(0, |span| span.start);
             document.mistake(offset, "", error.message().trim());
         }
+        // What cannot be read would only be said again as what is missing.
+        if !document.is_clean() {
+            return Err(document.into_mistakes());
+        }
         let folder = path.parent().unwrap_or(Path::new(""));
-        let read = Self::sections(&Table::new(&document, String::new(), 0, root.get_ref()), path, folder, text);
+        let read =
+            Self::sections(&Table::new(&document, String::new(), 0, root.get_ref()), path, folder, text);
         match read {
             Some(config) if document.is_clean() => Ok(config),
             _ => Err(document.into_mistakes()),
@@ -91,14 +96,16 @@ impl Config {
     fn sections(root: &Table<'_, '_>, path: &Path, folder: &Path, text: &str) -> Option<Self> {
         let gateway = sections::gateway(root, folder);
         let limits = sections::limits(root);
-        let listen = sections::listen(root);
+        let (listen, mut places) = sections::listen(root);
         let ledger = gateway.as_ref().map(|gateway| sections::ledger(root, folder, gateway));
         let (mut identity, recheck) = identity::read(root, folder, &limits);
         let connections = connections::read(root, folder);
         let sinks = sinks::read(root, folder);
-        identity::check_names(root, &mut identity, &connections);
-        let connections = connections::finish(connections, &sinks);
-        sections::check_listeners(root, gateway.as_ref(), &listen, &connections);
+        identity::check_names(&mut identity, &connections);
+        places.extend(connections.iter().flat_map(|draft| draft.listen.clone()));
+        sections::check_listeners(root, gateway.as_ref(), &listen, &places);
+        let sink_names = sinks::names(root);
+        let connections = connections::finish(connections, &sink_names, &sinks);
         root.not_yet(&["admin", "store", "notify", "client"]);
         root.finish();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
@@ -133,7 +140,8 @@ impl Config {
 pub(crate) fn data_dir(path: &Path) -> anyhow::Result<PathBuf> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let table: toml::Table = text.parse().with_context(|| path.display().to_string())?;
-    let data_dir = table.get("gateway").and_then(|gateway| gateway.get("data_dir")).and_then(toml::Value::as_str);
+    let data_dir =
+        table.get("gateway").and_then(|gateway| gateway.get("data_dir")).and_then(toml::Value::as_str);
     let data_dir = data_dir.with_context(|| format!("{}: [gateway] data_dir is missing", path.display()))?;
     Ok(path.parent().unwrap_or(Path::new("")).join(data_dir))
 }

@@ -52,8 +52,13 @@ impl<'t> Document<'t> {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        let mistake =
-            Mistake { file: self.file.clone(), line, column, place: place.to_owned(), message: message.into() };
+        let mistake = Mistake {
+            file: self.file.clone(),
+            line,
+            column,
+            place: place.to_owned(),
+            message: message.into(),
+        };
         self.mistakes.borrow_mut().push((offset, mistake));
     }
 
@@ -79,8 +84,18 @@ pub(crate) struct Table<'d, 't> {
 }
 
 impl<'d, 't> Table<'d, 't> {
-    pub(crate) fn new(document: &'d Document<'t>, path: String, offset: usize, entries: &'d DeTable<'t>) -> Self {
+    pub(crate) fn new(
+        document: &'d Document<'t>,
+        path: String,
+        offset: usize,
+        entries: &'d DeTable<'t>,
+    ) -> Self {
         Self { document, path, offset, entries, known: RefCell::default() }
+    }
+
+    /// Whether nothing is wrong so far: what seems missing may only be mistyped.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.document.is_clean()
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -138,7 +153,8 @@ impl<'d, 't> Table<'d, 't> {
     /// Keys that the contract has and this version not yet: refused with just that said.
     pub(crate) fn not_yet(&self, keys: &[&'static str]) {
         for key in keys {
-            if let Some(field) = self.get(key) {
+            // An empty list, `false` or no time at all asks for nothing.
+            if let Some(field) = self.get(key).filter(|field| !field.asks_nothing()) {
                 field.mistake(format!("`{key}` is not part of this version yet; remove it"));
             }
         }
@@ -149,7 +165,7 @@ impl<'d, 't> Table<'d, 't> {
         let known = self.known.borrow();
         for (key, _) in self.entries {
             let name: &str = key.get_ref();
-            if known.iter().any(|known| *known == name) {
+            if known.contains(&name) {
                 continue;
             }
             let hint = match nearest(name, known.iter().copied()) {
@@ -175,6 +191,15 @@ impl<'d, 't> Field<'d, 't> {
     pub(crate) fn mistake(&self, message: impl Into<String>) {
         let Range { start, .. } = self.value.span();
         self.document.mistake(start, &self.path, message);
+    }
+
+    fn asks_nothing(&self) -> bool {
+        match self.value.get_ref() {
+            DeValue::Array(list) => list.is_empty(),
+            DeValue::Boolean(wanted) => !wanted,
+            DeValue::String(text) => parse_duration(text).is_some_and(|duration| duration.is_zero()),
+            _ => false,
+        }
     }
 
     fn expected(&self, what: &str) {
@@ -214,9 +239,10 @@ impl<'d, 't> Field<'d, 't> {
     }
 
     pub(crate) fn count(&self) -> Option<u64> {
-        let number = self.value.get_ref().as_integer().and_then(|number| {
-            u64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
-        });
+        let number =
+            self.value.get_ref().as_integer().and_then(|number| {
+                u64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).ok()
+            });
         if number.is_none() {
             self.expected("a whole number of 0 or more");
         }
@@ -358,7 +384,9 @@ mod tests {
     fn durations_and_sizes() {
         assert_eq!(parse_duration("50ms"), Some(Duration::from_millis(50)));
         assert_eq!(parse_duration("29h"), Some(Duration::from_secs(29 * 3600)));
-        for wrong in ["", "5", "m", "-5m", "1.5h", "5 m", "5M", "99999999999999999999s", "18446744073709551615y"] {
+        for wrong in
+            ["", "5", "m", "-5m", "1.5h", "5 m", "5M", "99999999999999999999s", "18446744073709551615y"]
+        {
             assert_eq!(parse_duration(wrong), None, "{wrong:?}");
         }
         assert_eq!(parse_size("64MiB"), Some(64 << 20));

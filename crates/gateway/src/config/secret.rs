@@ -65,7 +65,8 @@ fn from_file(path: &Path) -> Result<String, String> {
 }
 
 fn from_program(words: &[String], folder: &Path) -> Result<String, String> {
-    let (program, arguments) = words.split_first().ok_or("name a program: { exec = [\"PROGRAM\", \"ARGUMENT\"] }")?;
+    let (program, arguments) =
+        words.split_first().ok_or("name a program: { exec = [\"PROGRAM\", \"ARGUMENT\"] }")?;
     let run = Command::new(program)
         .args(arguments)
         .current_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })

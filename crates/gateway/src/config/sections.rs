@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use verbatim_ledger::SyncMode;
 
-use super::connections::Connection;
 use super::reader::{Field, Table};
 
 /// `[gateway]`.
@@ -63,7 +62,9 @@ fn label(field: &Field<'_, '_>) -> Option<String> {
     let text = field.string()?;
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     if text.is_empty() || text.len() > 200 || !text.bytes().all(legal) {
-        field.mistake("expected a name of letters, digits, '.', '-', '_', such as \"gw-1\" or \"example.com\"");
+        field.mistake(
+            "expected a name of letters, digits, '.', '-', '_', such as \"gw-1\" or \"example.com\"",
+        );
         return None;
     }
     Some(text.to_owned())
@@ -204,51 +205,52 @@ pub(crate) struct Listen {
     pub(crate) admin: Vec<SocketAddr>,
 }
 
-pub(super) fn addresses(field: &Field<'_, '_>) -> Vec<SocketAddr> {
-    let parse = |item: &Field<'_, '_>| {
+/// An address and its place in the document.
+pub(super) type Place<'d, 't> = (Field<'d, 't>, SocketAddr);
+
+pub(super) fn addresses<'d, 't>(field: &Field<'d, 't>) -> Vec<Place<'d, 't>> {
+    let parse = |item: Field<'d, 't>| {
         let text = item.string()?;
         let parsed = text.replace("localhost:", "127.0.0.1:").parse();
         if parsed.is_err() {
             item.mistake("expected an address and a port, such as \"127.0.0.1:5432\" or \"[::]:5432\"");
         }
-        parsed.ok()
+        parsed.ok().map(|address| (item, address))
     };
-    field.items(true).iter().filter_map(parse).collect()
+    field.items(true).into_iter().filter_map(parse).collect()
 }
 
-pub(super) fn listen(root: &Table<'_, '_>) -> Listen {
-    let Some(table) = root.table("listen") else { return Listen::default() };
+pub(super) fn listen<'d, 't>(root: &Table<'d, 't>) -> (Listen, Vec<Place<'d, 't>>) {
+    let Some(table) = root.table("listen") else { return (Listen::default(), Vec::new()) };
     let read = |key| table.get(key).map(|field| addresses(&field)).unwrap_or_default();
-    let listen = Listen { postgres: read("postgres"), admin: read("admin") };
+    let (postgres, admin) = (read("postgres"), read("admin"));
     table.not_yet(&["mysql", "redis", "http"]);
     table.finish();
-    listen
+    let only = |places: &[Place<'_, '_>]| places.iter().map(|(_, address)| *address).collect();
+    let listen = Listen { postgres: only(&postgres), admin: only(&admin) };
+    (listen, postgres.into_iter().chain(admin).collect())
 }
 
-/// Without TLS every listener that takes a credential is on loopback, and something listens at all.
+/// Without TLS every listener is on loopback; none is there twice, and one at least takes clients.
 pub(super) fn check_listeners(
     root: &Table<'_, '_>,
     gateway: Option<&Gateway>,
     listen: &Listen,
-    connections: &[Connection],
+    places: &[Place<'_, '_>],
 ) {
-    let own = connections.iter().flat_map(|connection| &connection.listen);
-    let all: Vec<SocketAddr> = listen.postgres.iter().chain(own).copied().collect();
-    if all.is_empty() {
+    if places.len() == listen.admin.len() && root.is_clean() {
         root.mistake("nothing listens; write for instance `postgres = \"127.0.0.1:5432\"` under [listen]");
     }
     let mut seen = std::collections::HashSet::new();
-    for address in all.iter().chain(&listen.admin).filter(|address| address.port() != 0) {
+    let tls = gateway.is_none_or(|gateway| gateway.tls.is_some());
+    for (field, address) in places {
         if !seen.insert(*address) {
-            root.mistake(format!("{address} is listened on twice"));
+            field.mistake(format!("{address} is listened on twice"));
         }
-    }
-    if gateway.is_some_and(|gateway| gateway.tls.is_none()) {
-        let open = |address: &&SocketAddr| !is_loopback(address.ip());
-        if let Some(address) = all.iter().chain(&listen.admin).find(open) {
-            root.mistake(format!(
-                "{address} is not loopback, so it needs `tls = {{ certificate = \"…\", private_key = \"…\" }}` under [gateway]"
-            ));
+        if !tls && !is_loopback(address.ip()) {
+            field.mistake(
+                "it is not loopback, so it needs `tls = { certificate = \"…\", private_key = \"…\" }` under [gateway]",
+            );
         }
     }
 }

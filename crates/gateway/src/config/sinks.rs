@@ -45,11 +45,18 @@ const KNOWN: [(&str, bool); 12] = [
     ("webhook", false),
 ];
 
+/// The names of all sinks, those with mistakes too.
+pub(super) fn names(root: &Table<'_, '_>) -> Vec<String> {
+    root.table("sink").map(|table| table.each().map(|(name, _)| name).collect()).unwrap_or_default()
+}
+
 /// Each sink with the places of the connections it names.
 pub(super) fn read<'d, 't>(root: &Table<'d, 't>, folder: &Path) -> Vec<(SinkSettings, Vec<Field<'d, 't>>)> {
     let Some(table) = root.table("sink") else { return Vec::new() };
     let legal = |name: &str| {
-        !name.is_empty() && name.len() <= 63 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+        !name.is_empty()
+            && name.len() <= 63
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
     };
     let mut sinks = Vec::new();
     for (name, field) in table.each() {
@@ -69,7 +76,9 @@ fn one<'d, 't>(
     let kind = table.require("type", "\"file\"").and_then(|field| {
         let supported = field.word(&KNOWN)?;
         if !supported {
-            field.mistake("sinks of this type are not part of this version yet; \"file\", \"stdout\", \"splunk\" are");
+            field.mistake(
+                "sinks of this type are not part of this version yet; \"file\", \"stdout\", \"splunk\" are",
+            );
         }
         field.string().filter(|_| supported)
     })?;
@@ -79,8 +88,7 @@ fn one<'d, 't>(
         _ => Some(SinkType::Stdout),
     };
     if let Some(field) = table.get("encoding")
-        && let Some(false) =
-            field.word(&[("native", true), ("ocsf", false), ("ecs", false), ("cef", false)])
+        && let Some(false) = field.word(&[("native", true), ("ocsf", false), ("ecs", false), ("cef", false)])
     {
         field.mistake("this encoding is not part of this version yet; \"native\" is");
     }
@@ -129,9 +137,11 @@ fn batch(table: &Table<'_, '_>) -> verbatim_sinks::Limits {
 }
 
 fn file(table: &Table<'_, '_>, folder: &Path) -> Option<SinkType> {
-    let place = table.require("path", "\"/var/log/verbatim/events.jsonl\"").and_then(|field| path(&field, folder));
+    let place =
+        table.require("path", "\"/var/log/verbatim/events.jsonl\"").and_then(|field| path(&field, folder));
     let rotate = table.get("rotate").and_then(|field| field.size()).unwrap_or(100 << 20);
-    let keep = table.get("keep").and_then(|field| field.count()).and_then(|count| usize::try_from(count).ok());
+    let keep =
+        table.get("keep").and_then(|field| field.count()).and_then(|count| usize::try_from(count).ok());
     Some(SinkType::File { path: place?, rotate, keep })
 }
 

@@ -72,7 +72,11 @@ fn a_right_configuration() {
 #[test]
 fn the_starter_has_the_mistakes_that_it_marks_and_no_others() {
     let text = crate::commands::init::STARTER;
-    assert!(parse(text).is_ok(), "{}", parse(text).map_or_else(|mistakes| list(&mistakes), |_| String::new()));
+    assert!(
+        parse(text).is_ok(),
+        "{}",
+        parse(text).map_or_else(|mistakes| list(&mistakes), |_| String::new())
+    );
 }
 
 #[test]
@@ -110,7 +114,24 @@ columns = ["*.email"]
 [sink.siem]
 type = "splunkk"
 "#,
-        expect![[""]],
+        expect![[r#"
+            conf/verbatim.toml:2:1: gateway: `node` is missing; write for instance `node = "gw-1"`
+            conf/verbatim.toml:3:1: gateway.nod: unknown key `nod`; did you mean `node`?
+            conf/verbatim.toml:5:7: gateway.log: "xml" is none of "human", "json"
+            conf/verbatim.toml:8:9: limits.token: expected 256B to 65535B (the longest password that PostgreSQL's protocol takes)
+            conf/verbatim.toml:9:9: limits.login: expected a duration such as "50ms", "30s", "15m", "24h" or "7d"
+            conf/verbatim.toml:12:12: listen.postgres: expected an address and a port, such as "127.0.0.1:5432" or "[::]:5432"
+            conf/verbatim.toml:13:9: listen.mysql: `mysql` is not part of this version yet; remove it
+            conf/verbatim.toml:16:12: identity.entra.tenants[0]: expected a tenant's GUID (not a domain, `common` or `organizations`)
+            conf/verbatim.toml:17:13: identity.entra.audiences: name at least one audience: the client id of the gateway's API registration
+            conf/verbatim.toml:18:18: identity.entra.groups.dba: expected the group's object id, a GUID (names are not unique, so they are not taken)
+            conf/verbatim.toml:21:8: connection[0].name: a connection's name is 1 to 63 of a-z, 0-9, '.', '_', '-', and begins with a letter or a digit
+            conf/verbatim.toml:23:10: connection[0].target: a password does not belong in the URL: put it into `credential`, as { env = … } or { file = … }
+            conf/verbatim.toml:24:14: connection[0].credential: a secret stands elsewhere: write { env = "NAME" }, { file = "PATH" } or { exec = ["PROGRAM"] }
+            conf/verbatim.toml:25:11: connection[0].access[0]: `groups` of [identity.entra] has no "dbas"; add `dbas = "OBJECT-ID"` there
+            conf/verbatim.toml:25:25: connection[0].access[1]: expected group:NAME, role:VALUE, user:OID, workload:OID or agent:OID
+            conf/verbatim.toml:27:1: connection[0].mask: `mask` is not part of this version yet; remove it
+            conf/verbatim.toml:31:8: sink.siem.type: "splunkk" is none of "file", "stdout", "splunk", "syslog", "elasticsearch", "otlp", "sentinel", "datadog", "s3", "kafka", "nats", "webhook""#]],
     );
 }
 
@@ -118,34 +139,78 @@ type = "splunkk"
 fn what_is_not_there_yet_is_refused_with_just_that_said() {
     check(
         &with("export = [\"archive\"]", "rule = [{ name = \"x\", action = \"deny\" }]\nmasking = {}"),
-        expect![[""]],
+        expect![[r#"
+            conf/verbatim.toml:25:8: connection[0].rule: `rule` is not part of this version yet; remove it
+            conf/verbatim.toml:26:11: connection[0].masking: `masking` is not part of this version yet; remove it"#]],
     );
-    check(&with("type = \"file\"", "type = \"kafka\""), expect![[""]]);
-    check(&with("type = \"postgres\"", "type = \"mysql\""), expect![[""]]);
+    check(
+        &with("type = \"file\"", "type = \"kafka\""),
+        expect![[r#"conf/verbatim.toml:28:8: sink.archive.type: sinks of this type are not part of this version yet; "file", "stdout", "splunk" are"#]],
+    );
+    check(
+        &with("type = \"postgres\"", "type = \"mysql\""),
+        expect![[
+            r#"conf/verbatim.toml:21:8: connection[0].type: connections of this type are not part of this version yet; "postgres" is"#
+        ]],
+    );
 }
 
 #[test]
 fn listeners_off_loopback_need_tls() {
-    check(&with("\"[::1]:6432\"", "\"0.0.0.0:6432\""), expect![[""]]);
+    check(
+        &with("\"[::1]:6432\"", "\"0.0.0.0:6432\""),
+        expect![[r#"conf/verbatim.toml:7:31: listen.postgres[1]: it is not loopback, so it needs `tls = { certificate = "…", private_key = "…" }` under [gateway]"#]],
+    );
 }
 
 #[test]
 fn names_are_checked_across_sections() {
-    check(&with("export = [\"archive\"]", "export = [\"archiv\"]"), expect![[""]]);
-    check(&with("\"group:billing-agents\"", "\"group:billing-agent\""), expect![[""]]);
-    check(&with("\"group:billing-agents\"", "\"group:ci/deployers\""), expect![[""]]);
+    check(
+        &with("export = [\"archive\"]", "export = [\"archiv\"]"),
+        expect!["conf/verbatim.toml:25:11: connection[0].export[0]: there is no [sink.archiv]"],
+    );
+    check(
+        &with("\"group:billing-agents\"", "\"group:billing-agent\""),
+        expect![[
+            r#"conf/verbatim.toml:23:11: connection[0].access[0]: `groups` of [identity.entra] has no "billing-agent"; did you mean "group:billing-agents"?"#
+        ]],
+    );
+    check(
+        &with("\"group:billing-agents\"", "\"group:ci/deployers\""),
+        expect![[
+            r#"conf/verbatim.toml:23:11: connection[0].access[0]: there is no [[identity.oidc]] with name = "ci""#
+        ]],
+    );
 }
 
 #[test]
 fn secrets_are_references() {
     let own = |reference: &str| with("export = [\"archive\"]", &format!("credential = {reference}"));
-    check(&own("\"hunter2\""), expect![[""]]);
-    check(&own("{ env = \"VERBATIM_TEST_NO_SUCH_VARIABLE\" }"), expect![[""]]);
-    check(&own("{ env = \"A\", file = \"b\" }"), expect![[""]]);
+    check(
+        &own("\"hunter2\""),
+        expect![[
+            r#"conf/verbatim.toml:25:14: connection[0].credential: a secret stands elsewhere: write { env = "NAME" }, { file = "PATH" } or { exec = ["PROGRAM"] }"#
+        ]],
+    );
+    check(
+        &own("{ env = \"VERBATIM_TEST_NO_SUCH_VARIABLE\" }"),
+        expect![
+            "conf/verbatim.toml:25:22: connection[0].credential.env: the environment variable VERBATIM_TEST_NO_SUCH_VARIABLE is not set"
+        ],
+    );
+    check(
+        &own("{ env = \"A\", file = \"b\" }"),
+        expect![
+            "conf/verbatim.toml:25:14: connection[0].credential: a secret is exactly one of { env = … }, { file = … }, { exec = […] }"
+        ],
+    );
     assert!(parse(&own("{ exec = [\"echo\", \"secret\"] }")).is_err(), "the folder `conf` does not exist");
 }
 
 #[test]
 fn broken_toml_is_said_with_its_place() {
-    check("[gateway\nnode = 1", expect![[""]]);
+    check(
+        "[gateway\nnode = 1",
+        expect!["conf/verbatim.toml:1:9: unclosed table, expected `]`"],
+    );
 }

@@ -1,22 +1,44 @@
-//! Verifying a ledger.
+//! Whether a ledger is as it was written, and complete, as far as its files and what left the node can show.
+//!
+//! Reads files alone. A ledger that a gateway has locked is in use: what its last commit doesn't cover yet is no finding
+//! then, and the last line says so. The lock is asked for an instant, on the folder that holds `ledger/`.
 
-use std::path::PathBuf;
+mod anchors;
+mod proof;
+mod report;
+mod session;
+mod walk;
 
-use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use verbatim_core::Timestamp;
+
+pub use report::{Finding, LedgerSummary, Outcome, Report};
+
+use crate::disk::{Disk, FileSystem};
+use crate::note::{NOTE_BYTES_MAX, VerifyingKey};
+use anchors::Anchor;
+use report::Findings;
+use walk::{Walk, Walked};
+
+/// How far an anchor may be behind the last entry, in nanoseconds, before it counts as stale.
+const ANCHOR_LAG_NANOS: u64 = 70_000_000_000;
 
 /// What is verified, and against what.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
     /// Folders named `ledger/`, or copies of one.
     pub ledgers: Vec<PathBuf>,
-    /// Files that `prove` made.
+    /// Files that [`prove`](crate::prove) made.
     pub proofs: Vec<PathBuf>,
     /// The file with the node's public key; else `keys/node.vkey` beside each ledger.
     pub public_key: Option<PathBuf>,
     /// Files with checkpoints from elsewhere: signed notes, or the JSON lines of a file sink.
     pub checkpoints: Vec<PathBuf>,
-    /// A file with public keys, one a line, of every node that there is.
+    /// A file with the public keys, one a line, of all nodes that there are.
     pub trust: Option<PathBuf>,
     /// What time it is, where the age of the record matters.
     pub now: Option<Timestamp>,
@@ -24,78 +46,246 @@ pub struct Inputs {
     pub require_anchor: bool,
 }
 
-/// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// Everything that the inputs can show is intact and complete.
-    Intact,
-    /// Something is not.
-    Findings,
-    /// It could not be told.
-    Unknown,
+/// Verifies, on the machine's own disk.
+pub fn verify(inputs: &Inputs) -> Report {
+    verify_on(&(Arc::new(FileSystem) as Arc<dyn Disk>), inputs)
 }
 
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// Which tampering, by its code.
-    pub code: &'static str,
-    /// The file.
-    pub file: Option<String>,
-    /// Bytes from its beginning.
-    pub offset: Option<u64>,
-    /// The session.
-    pub session: Option<String>,
-    /// The operation's place in it.
-    pub sequence: Option<u64>,
-    /// What it means.
-    pub message: String,
+/// Verifies, on any disk.
+pub fn verify_on(disk: &Arc<dyn Disk>, inputs: &Inputs) -> Report {
+    let mut run = Run {
+        disk,
+        inputs,
+        findings: Findings::default(),
+        ledgers: Vec::new(),
+        unknown: Vec::new(),
+        lines: Vec::new(),
+        keys: Vec::new(),
+        anchors: Vec::new(),
+    };
+    run.read_inputs();
+    for dir in &inputs.ledgers {
+        run.ledger(dir);
+    }
+    for file in &inputs.proofs {
+        run.proof(file);
+    }
+    run.complete();
+    run.report()
 }
 
-/// One ledger, as far as it was read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LedgerSummary {
-    /// The log.
-    pub origin: String,
-    /// Entries under a signed checkpoint.
-    pub size: u64,
-    /// The tree's root over them, in base64.
-    pub root: String,
-    /// Sessions opened.
-    pub sessions: u64,
-    /// Operations, permitted or refused.
-    pub operations: u64,
-    /// The time of the newest entry that a checkpoint from elsewhere covers.
-    pub anchored_until: Option<String>,
+struct Run<'a> {
+    disk: &'a Arc<dyn Disk>,
+    inputs: &'a Inputs,
+    findings: Findings,
+    ledgers: Vec<LedgerSummary>,
+    /// Why something could not be told.
+    unknown: Vec<String>,
+    /// What the last line says.
+    lines: Vec<String>,
+    keys: Vec<VerifyingKey>,
+    anchors: Vec<Anchor>,
 }
 
-/// The answer. Serialises to the document that `verify --json` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// What came of it.
-    pub result: Outcome,
-    /// Each ledger.
-    pub ledgers: Vec<LedgerSummary>,
-    /// What is wrong, in the order in which it was met.
-    pub findings: Vec<Finding>,
-    /// For people: up to when the record is anchored outside the node, or that it isn't; or what could not be told.
-    #[serde(skip)]
-    pub last_line: String,
-}
-
-impl Report {
-    /// The exit status: 0 intact, 1 findings, 2 could not tell.
-    pub const fn exit_code(&self) -> u8 {
-        match self.result {
-            Outcome::Intact => 0,
-            Outcome::Findings => 1,
-            Outcome::Unknown => 2,
+impl Run<'_> {
+    fn read_inputs(&mut self) {
+        for file in self.inputs.trust.iter().chain(&self.inputs.public_key) {
+            match anchors::keys(&**self.disk, file) {
+                Ok(keys) => self.keys.extend(keys),
+                Err(error) => self.unknown.push(error),
+            }
+        }
+        for file in &self.inputs.checkpoints {
+            match anchors::read(&**self.disk, file) {
+                Ok(anchors) => self.anchors.extend(anchors),
+                Err(error) => self.unknown.push(error),
+            }
+        }
+        if self.inputs.ledgers.is_empty() && self.inputs.proofs.is_empty() {
+            self.unknown.push("nothing to verify was named".to_owned());
         }
     }
-}
 
-/// Verifies.
-pub fn verify(_inputs: &Inputs) -> Report {
-    Report { result: Outcome::Unknown, ledgers: Vec::new(), findings: Vec::new(), last_line: String::new() }
+    fn ledger(&mut self, dir: &Path) {
+        let names = match self.disk.list(dir) {
+            Ok(names) => names,
+            Err(error) => return self.unknown.push(format!("{}: {error}", dir.display())),
+        };
+        let Some(key) = self.key_of(dir) else { return };
+        self.identity(dir, &names, &key);
+        let live = dir.parent().is_some_and(|parent| {
+            self.disk.is_locked(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+        });
+        if !names.iter().any(|name| name == "seg") {
+            let segments = dir.join("seg");
+            return self.findings.push(Finding::new("SEGGAP", "there is no segment").at(&segments, 0));
+        }
+        let walk = Walk::new(self.disk, &key, live, &self.anchors, &mut self.findings);
+        match walk.ledger(&dir.join("seg")) {
+            Ok(walked) => self.conclude(dir, &key, live, &walked),
+            Err(error) => self.unknown.push(format!("{}: {error}", dir.display())),
+        }
+    }
+
+    /// The key that a ledger must be signed with: by its name among those given, else the one beside it.
+    fn key_of(&mut self, dir: &Path) -> Option<VerifyingKey> {
+        let origin = self.disk.get(&dir.join("origin"), NOTE_BYTES_MAX).unwrap_or_default();
+        let origin = std::str::from_utf8(&origin).unwrap_or_default().trim_end();
+        if let Some(key) = self.keys.iter().find(|key| key.name == origin) {
+            return Some(key.clone());
+        }
+        // The origin itself may be what was changed.
+        if let ([key], true) = (&*self.keys, self.inputs.public_key.is_some()) {
+            return Some(key.clone());
+        }
+        let beside = dir.parent().unwrap_or(Path::new("")).join("keys/node.vkey");
+        match anchors::keys(&**self.disk, &beside) {
+            Ok(keys) => keys.into_iter().next(),
+            Err(error) => {
+                self.unknown.push(format!("no public key is given, and none is beside the ledger: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The files beside the segments.
+    fn identity(&mut self, dir: &Path, names: &[String], key: &VerifyingKey) {
+        let expected = [
+            ("origin", "ORIGIN", format!("{}\n", key.name), "this is not the origin that the key belongs to"),
+            ("log.vkey", "KEY", format!("{key}\n"), "this is not the public key that was given"),
+        ];
+        for (name, code, content, wrong) in expected {
+            let path = dir.join(name);
+            let same = self.disk.get(&path, NOTE_BYTES_MAX).is_ok_and(|bytes| bytes == content.as_bytes());
+            if !same {
+                let message = if names.iter().any(|there| there == name) { wrong } else { "this file is missing" };
+                self.findings.push(Finding::new(code, message).at(&path, 0));
+            }
+        }
+        for name in names.iter().filter(|name| !["origin", "log.vkey", "seg"].contains(&name.as_str())) {
+            let finding = Finding::new("TRAIL", "this file is none of the ledger's");
+            self.findings.push(finding.at(&dir.join(name), 0));
+        }
+    }
+
+    fn conclude(&mut self, dir: &Path, key: &VerifyingKey, live: bool, walked: &Walked) {
+        let until = walked.until.map(|time| time.to_string());
+        let anchored = walked.anchored.map(|(_, time)| time.to_string());
+        self.judge_age(dir, walked);
+        self.judge_anchor(dir, walked);
+        let size = walked.size;
+        let until_text = until.as_deref().unwrap_or("never");
+        let mut line = format!("{}: {size} entries until {until_text}; ", key.name);
+        line += &match (walked.anchored, &anchored) {
+            (Some((to, _)), Some(time)) if to >= size => {
+                format!("anchored outside the node up to {time}, its last entry")
+            }
+            (Some((to, _)), Some(time)) => format!(
+                "anchored outside the node up to {time} (entry {}); nothing outside the node vouches for the {} \
+                 entries after it",
+                to.saturating_sub(1),
+                size - to
+            ),
+            _ => "not anchored: nothing outside the node vouches for its tail".to_owned(),
+        };
+        let open = walked.sense.open_sessions();
+        if live {
+            line += &format!(
+                "; in use: {} entries are not committed yet, {open} sessions are open",
+                walked.uncommitted
+            );
+        } else if open > 0 {
+            line += &format!("; {open} sessions were never closed, the next start of the gateway will say so");
+        }
+        self.lines.push(line);
+        self.ledgers.push(LedgerSummary {
+            origin: key.name.clone(),
+            size,
+            root: STANDARD.encode(walked.root),
+            sessions: walked.sense.sessions,
+            operations: walked.sense.operations,
+            anchored_until: anchored,
+        });
+    }
+
+    /// With the time given, a log that fell silent is one whose end may be missing.
+    fn judge_age(&mut self, dir: &Path, walked: &Walked) {
+        let (Some(now), Some(beat)) = (self.inputs.now, &walked.sense.beat) else { return };
+        let age = now.as_nanos().saturating_sub(beat.time);
+        if walked.sense.closed || age <= beat.patience() {
+            return;
+        }
+        let last = Timestamp::from_nanos(beat.time);
+        let why = if beat.stopped { "it says that the gateway stopped" } else { "the end may be cut off" };
+        let message = format!("the last heartbeat is of {last}, {} s ago: {why}", age / 1_000_000_000);
+        self.findings.push(Finding::new("TRUNC", message).at(dir, 0));
+    }
+
+    fn judge_anchor(&mut self, dir: &Path, walked: &Walked) {
+        if !self.inputs.require_anchor {
+            return;
+        }
+        let until = self.inputs.now.or(walked.until).map_or(0, Timestamp::as_nanos);
+        let message = match walked.anchored {
+            None => "no checkpoint from outside the node agrees with it".to_owned(),
+            Some((size, time)) if until.saturating_sub(time.as_nanos()) > ANCHOR_LAG_NANOS => {
+                format!("the newest checkpoint from outside the node is of {size} entries, until {time}")
+            }
+            Some(_) => return,
+        };
+        self.findings.push(Finding::new("ANCHOR", message).at(dir, 0));
+    }
+
+    fn proof(&mut self, file: &Path) {
+        let keys = match (&*self.keys, self.inputs.ledgers.first()) {
+            ([], Some(dir)) => self.key_of(&dir.clone()).into_iter().collect(),
+            (keys, _) => keys.to_vec(),
+        };
+        if keys.is_empty() {
+            self.unknown.push("a proof is judged by a public key: --public-key".to_owned());
+            return;
+        }
+        match proof::check(&**self.disk, file, &keys, &self.anchors, &mut self.findings) {
+            Ok(proved) => {
+                self.lines.push(proved.line);
+                self.ledgers.push(proved.summary);
+            }
+            Err(error) => self.unknown.push(format!("{}: {error}", file.display())),
+        }
+    }
+
+    /// What was to be there and isn't.
+    fn complete(&mut self) {
+        if self.inputs.trust.is_some() && !self.inputs.ledgers.is_empty() {
+            for key in &self.keys {
+                if !self.ledgers.iter().any(|ledger| ledger.origin == key.name) {
+                    let message = format!("the ledger {} is trusted, and not among those given", key.name);
+                    self.findings.push(Finding::new("NODEMISSING", message));
+                }
+            }
+        }
+        for file in &self.inputs.checkpoints {
+            let mut of_file = self.anchors.iter().filter(|anchor| anchor.file == *file).peekable();
+            let known = |anchor: &Anchor| {
+                self.ledgers.iter().any(|ledger| ledger.origin == anchor.checkpoint.origin)
+            };
+            let read = of_file.peek().is_some();
+            if read && !self.ledgers.is_empty() && !of_file.any(known) {
+                let message = "no checkpoint in this file is of a ledger that was given";
+                self.findings.push(Finding::new("ORIGIN", message).at(file, 0));
+            }
+        }
+    }
+
+    fn report(self) -> Report {
+        let findings = self.findings.into_list();
+        let result = match (findings.is_empty(), self.unknown.is_empty()) {
+            (false, _) => Outcome::Findings,
+            (true, false) => Outcome::Unknown,
+            (true, true) => Outcome::Intact,
+        };
+        let mut lines = self.lines;
+        lines.extend(self.unknown.into_iter().map(|why| format!("could not tell: {why}")));
+        Report { result, ledgers: self.ledgers, findings, last_line: lines.join(" | ") }
+    }
 }

@@ -114,12 +114,33 @@ impl Arguments {
 /// A portal: a statement and what was bound to it.
 #[derive(Debug)]
 pub(crate) struct Portal {
-    /// None where the statement is one that the wire never showed.
-    pub(crate) statement: Option<Arc<Statement>>,
-    pub(crate) arguments: Arguments,
+    statement: Option<Arc<Statement>>,
+    arguments: Arguments,
+    /// SQL made it, as a cursor.
+    declared: bool,
 }
 
 impl Portal {
+    /// What a Bind makes.
+    pub(crate) const fn bound(statement: Option<Arc<Statement>>, arguments: Arguments) -> Self {
+        Self { statement, arguments, declared: false }
+    }
+
+    /// What `DECLARE` makes.
+    pub(crate) fn declared(statement: Statement) -> Self {
+        Self { statement: Some(Arc::new(statement)), arguments: Arguments::default(), declared: true }
+    }
+
+    /// Whether SQL made it.
+    pub(crate) const fn is_declared(&self) -> bool {
+        self.declared
+    }
+
+    /// Its statement; none where it is one that the wire never showed.
+    pub(crate) const fn statement(&self) -> Option<&Arc<Statement>> {
+        self.statement.as_ref()
+    }
+
     /// The bound values, decoded by the types that are known by now.
     pub(crate) fn parameters(&self) -> Vec<Parameter> {
         let values = self.arguments.values.iter().enumerate();

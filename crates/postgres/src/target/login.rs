@@ -8,9 +8,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{
-    BackendKey, CANCEL_SECRET_MAX, Connected, Target, TargetError, TargetStream, stream_error, tls,
-};
+use super::{BackendKey, CANCEL_SECRET_MAX, Connected, Target, TargetError, TargetStream, stream_error, tls};
 
 /// How long a message of the login may be, its header included.
 const MESSAGE_MAX: usize = 64 * 1024;
@@ -34,7 +32,8 @@ pub(super) async fn log_in(
     protocol_minor: u16,
 ) -> Result<Connected, TargetError> {
     let asked = if protocol_minor >= MINOR_MAX { MINOR_MAX } else { 0 };
-    let mut login = Login { target, stream, buffer: BytesMut::new(), greeting: Vec::new(), greeting_bytes: 0 };
+    let mut login =
+        Login { target, stream, buffer: BytesMut::new(), greeting: Vec::new(), greeting_bytes: 0 };
     login.send(&startup_message(target, parameters, asked)?).await?;
     let minor = login.authenticate(asked).await?;
     let key = login.until_ready().await?;
@@ -243,7 +242,8 @@ impl Login<'_> {
         match code {
             3 => self.clear_text(&credential).await,
             5 => {
-                let salt = <[u8; 4]>::try_from(body.as_ref()).map_err(|_| malformed("AuthenticationMD5Password"))?;
+                let salt =
+                    <[u8; 4]>::try_from(body.as_ref()).map_err(|_| malformed("AuthenticationMD5Password"))?;
                 let password = credential.expose_secret().as_bytes();
                 let hash = md5_hash(self.target.user.as_bytes(), password, salt);
                 self.respond(&[hash.as_bytes(), &[0]]).await
@@ -254,7 +254,8 @@ impl Login<'_> {
 
     /// Sends the password itself, which no one on the way may read.
     async fn clear_text(&mut self, credential: &SecretString) -> Result<(), TargetError> {
-        let own_machine = self.stream.tcp().peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
+        let own_machine =
+            self.stream.tcp().peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
         if matches!(self.stream, TargetStream::Plain(_)) && !own_machine {
             let reason = "it asks for the password in clear, and the stream has no TLS".to_owned();
             return Err(TargetError::Authentication { reason });

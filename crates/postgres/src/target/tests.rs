@@ -1,4 +1,5 @@
 mod hostile;
+mod middle;
 mod real;
 mod urls;
 

@@ -22,7 +22,9 @@ pub enum InvalidTarget {
     #[error("a target of type postgres is postgres://user@host:5432/database?sslmode=verify-full")]
     Scheme,
     /// `user:password@`.
-    #[error("a password does not belong in the URL: put it into `credential`, as {{ env = … }} or {{ file = … }}")]
+    #[error(
+        "a password does not belong in the URL: put it into `credential`, as {{ env = … }} or {{ file = … }}"
+    )]
     Password,
     /// No user.
     #[error("the URL names no user: postgres://user@host/…")]

@@ -96,7 +96,8 @@ pub(super) fn array(out: &mut Printer, input: &mut Reader<'_>, element_oid: u32)
 
 fn quoted_element(out: &mut Printer, shape: Shape, bytes: &[u8], delimiter: char) -> Option<()> {
     let text = nested(out, shape, bytes)?;
-    let special = |char: char| matches!(char, '"' | '\\' | '{' | '}') || char == delimiter || SPACE.contains(&char);
+    let special =
+        |char: char| matches!(char, '"' | '\\' | '{' | '}') || char == delimiter || SPACE.contains(&char);
     if !text.is_empty() && !text.contains(special) && !text.eq_ignore_ascii_case("null") {
         out.text.push_str(&text);
         return Some(());
@@ -156,7 +157,8 @@ pub(super) fn range(out: &mut Printer, input: &mut Reader<'_>, bound_oid: u32) -
 
 fn quoted_bound(out: &mut Printer, shape: Shape, bytes: &[u8]) -> Option<()> {
     let text = nested(out, shape, bytes)?;
-    let special = |char: char| matches!(char, '"' | '\\' | '(' | ')' | '[' | ']' | ',') || SPACE.contains(&char);
+    let special =
+        |char: char| matches!(char, '"' | '\\' | '(' | ')' | '[' | ']' | ',') || SPACE.contains(&char);
     if !text.is_empty() && !text.contains(special) {
         out.text.push_str(&text);
         return Some(());

@@ -41,7 +41,8 @@ fn v6(out: &mut String, input: &mut Reader<'_>) -> Option<()> {
     }
     let zeros_from = |from: usize| groups.iter().skip(from).take_while(|group| **group == 0).count();
     // The first of the longest runs.
-    let (run, length) = (0..8).rev().map(|from| (from, zeros_from(from))).max_by_key(|(_, length)| *length)?;
+    let (run, length) =
+        (0..8).rev().map(|from| (from, zeros_from(from))).max_by_key(|(_, length)| *length)?;
     let run = if length >= 2 { run..run + length } else { 8..8 };
     let [.., fifth, high, low] = groups;
     let v4 = run.start == 0

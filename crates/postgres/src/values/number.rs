@@ -19,7 +19,12 @@ const NUMERIC_SCALE_MAX: u16 = 0x3fff;
 pub(super) fn float8(out: &mut String, value: f64) -> Option<()> {
     let even = value.to_bits() & 1 == 0;
     let digits = match value.is_finite() {
-        true => shortest(|text| text.parse() == Ok(value), |more| format!("{value:.more$e}"), format!("{value:e}"), even)?,
+        true => shortest(
+            |text| text.parse() == Ok(value),
+            |more| format!("{value:.more$e}"),
+            format!("{value:e}"),
+            even,
+        )?,
         false => value.to_string(),
     };
     float(out, &digits, f64::DIGITS)
@@ -29,7 +34,12 @@ pub(super) fn float8(out: &mut String, value: f64) -> Option<()> {
 pub(super) fn float4(out: &mut String, value: f32) -> Option<()> {
     let even = value.to_bits() & 1 == 0;
     let digits = match value.is_finite() {
-        true => shortest(|text| text.parse() == Ok(value), |more| format!("{value:.more$e}"), format!("{value:e}"), even)?,
+        true => shortest(
+            |text| text.parse() == Ok(value),
+            |more| format!("{value:.more$e}"),
+            format!("{value:e}"),
+            even,
+        )?,
         false => value.to_string(),
     };
     float(out, &digits, f32::DIGITS)
@@ -139,7 +149,8 @@ pub(super) fn numeric(out: &mut String, input: &mut Reader<'_>) -> Option<()> {
         return Some(());
     }
     // The base-10000 digit with this weight.
-    let digit = |at: i32| usize::try_from(weight - at).ok().and_then(|place| digits.get(place)).copied().unwrap_or(0);
+    let digit =
+        |at: i32| usize::try_from(weight - at).ok().and_then(|place| digits.get(place)).copied().unwrap_or(0);
     let start = out.len();
     let mut whole = String::new();
     for at in (0..=weight.max(0)).rev() {

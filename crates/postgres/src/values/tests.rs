@@ -56,16 +56,34 @@ fn what_is_no_value_of_its_type_stays_bytes() {
     check(23, 2, "7", expect!["int4 bytes 7"]);
     check(3802, 1, b"\x02{}", expect![[r"jsonb bytes \x02{}"]]);
     // A count over what is there; another type within; seven dimensions; a first element's number beyond an int.
-    check(1007, 1, b"\0\0\0\x01\0\0\0\0\0\0\0\x17\x7f\xff\xff\xff\0\0\0\x01", expect![[r"_int4 bytes \x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x7f\xff\xff\xff\x00\x00\x00\x01"]]);
-    check(1007, 1, b"\0\0\0\0\0\0\0\0\0\0\0\x19", expect![[r"_int4 bytes \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x19"]]);
-    check(1007, 1, b"\0\0\0\x07\0\0\0\0\0\0\0\x17", expect![[r"_int4 bytes \x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x17"]]);
+    check(
+        1007,
+        1,
+        b"\0\0\0\x01\0\0\0\0\0\0\0\x17\x7f\xff\xff\xff\0\0\0\x01",
+        expect![[
+            r"_int4 bytes \x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x7f\xff\xff\xff\x00\x00\x00\x01"
+        ]],
+    );
+    check(
+        1007,
+        1,
+        b"\0\0\0\0\0\0\0\0\0\0\0\x19",
+        expect![[r"_int4 bytes \x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x19"]],
+    );
+    check(
+        1007,
+        1,
+        b"\0\0\0\x07\0\0\0\0\0\0\0\x17",
+        expect![[r"_int4 bytes \x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x17"]],
+    );
     check(1186, 1, b"", expect!["interval bytes "]);
 }
 
 #[test]
 fn few_bytes_cannot_become_much_text() {
     // Numerics of 131 072 digits, from eight bytes each.
-    let mut array = [&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 6, 0xa4][..], &10_000_u32.to_be_bytes(), &[0, 0, 0, 1]].concat();
+    let mut array =
+        [&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 6, 0xa4][..], &10_000_u32.to_be_bytes(), &[0, 0, 0, 1]].concat();
     for _ in 0..10_000 {
         array.extend([0, 0, 0, 10, 0, 1, 0x7f, 0xff, 0, 0, 0, 0, 0, 1]);
     }

@@ -58,9 +58,10 @@ pub(super) enum Shape {
 }
 
 use Shape::{
-    Array, Bits, Bool, Box, Bytea, Char, Cidr, Circle, Date, Float4, Float8, Inet, Int2, Int4, Int8, Interval,
-    Line, Lseg, Lsn, MacAddr, Money, Multirange, Numeric, Object, Opaque, Path, Point, Polygon, Range, Snapshot,
-    Text, Tid, Time, TimeTz, Timestamp, TimestampTz, TsQuery, TsVector, Unsigned, Uuid, Vector, Versioned, Xid8,
+    Array, Bits, Bool, Box, Bytea, Char, Cidr, Circle, Date, Float4, Float8, Inet, Int2, Int4, Int8,
+    Interval, Line, Lseg, Lsn, MacAddr, Money, Multirange, Numeric, Object, Opaque, Path, Point, Polygon,
+    Range, Snapshot, Text, Tid, Time, TimeTz, Timestamp, TimestampTz, TsQuery, TsVector, Unsigned, Uuid,
+    Vector, Versioned, Xid8,
 };
 
 /// Object id, name and shape, by object id (`pg_type.dat`; these ids never change).

@@ -38,7 +38,8 @@ fn an_index_that_does_not_fit_is_made_anew() {
     let mut log = record.open();
     log.query(b"SELECT 1");
     log.close(CloseReason::Client);
-    let damage: [(&str, fn(&std::path::Path)); 6] = [
+    type Damage = fn(&std::path::Path);
+    let damage: [(&str, Damage); 6] = [
         ("missing", |file| std::fs::remove_file(file).unwrap()),
         ("no database", |file| std::fs::write(file, b"this is no database at all, but long enough").unwrap()),
         ("another version", |file| sql(file, "PRAGMA user_version = 99")),

@@ -30,7 +30,8 @@
 //! | --- | --- |
 //! | `GET /{t}/v2.0/.well-known/openid-configuration`, `/{t}/.well-known/…` | discovery, versions 2 and 1; `common` has the template |
 //! | `GET /{t}/discovery/v2.0/keys`, `/{t}/discovery/keys` | the keys |
-//! | `POST /{t}/oauth2/v2.0/token` | client credentials (secret or assertion), device code, refresh token, jwt-bearer |
+//! | `POST /{t}/oauth2/v2.0/token` | client credentials (secret or assertion), authorization code, device code, refresh token, jwt-bearer |
+//! | `GET /{t}/oauth2/v2.0/authorize` | approves at once, as the person of `login_hint` or the first one; PKCE is needed |
 //! | `POST /{t}/oauth2/v2.0/devicecode` | a device code; the second poll succeeds, as the `user` of the state |
 //! | `/graph/v1.0/…` | the Graph stub ([`graph`]): asks for a token that this simulator issued |
 //! | `GET /oidc/{name}/.well-known/openid-configuration` | another issuer, with RSA, P-256 and Ed25519 keys |
@@ -39,6 +40,7 @@
 //! A token request may carry test-only fields: `padding=N` (bytes of an extra claim), `lifetime=SECONDS`, `version=1`,
 //! `overage=1`. Client credentials work for people too, so that a script needs no browser.
 
+mod authorize;
 pub mod control;
 pub mod graph;
 pub mod keys;

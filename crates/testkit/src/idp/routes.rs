@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use super::state::{Fault, Published};
-use super::{Shared, control, graph, token};
+use super::{Shared, authorize, control, graph, token};
 
 /// The longest request body that is read, in bytes.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -19,6 +19,7 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Incoming {
     pub(super) method: Method,
     pub(super) authorization: Option<String>,
+    pub(super) query: String,
     pub(super) body: Vec<u8>,
 }
 
@@ -31,6 +32,7 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request<B
     let incoming = Incoming {
         method: head.method,
         authorization: authorization.map(str::to_owned),
+        query: head.uri.query().unwrap_or_default().to_owned(),
         body: body.to_vec(),
     };
     let path: Vec<&str> = head.uri.path().split('/').filter(|segment| !segment.is_empty()).collect();
@@ -57,6 +59,7 @@ pub(super) async fn handle(State(shared): State<Arc<Shared>>, request: Request<B
             None => token::grant(&shared, tenant, &incoming),
         },
         [tenant, "oauth2", "v2.0", "devicecode"] => token::device_code(&shared, tenant, &incoming),
+        [tenant, "oauth2", "v2.0", "authorize"] => authorize::page(&shared, tenant, &incoming),
         _ => {
             shared.state.lock().count("other");
             StatusCode::NOT_FOUND.into_response()

@@ -171,6 +171,18 @@ pub struct Wish {
     pub overage: bool,
 }
 
+/// What an authorization code was given out for.
+#[derive(Debug, Clone)]
+pub(super) struct Code {
+    pub(super) tenant: String,
+    pub(super) client_id: String,
+    pub(super) redirect_uri: String,
+    pub(super) challenge: String,
+    pub(super) nonce: Option<String>,
+    /// The client id under which the state knows the person.
+    pub(super) person: String,
+}
+
 /// Everything that changes while the simulator runs.
 pub struct State {
     pub(super) declared: Declared,
@@ -183,6 +195,7 @@ pub struct State {
     pub(super) graph_tokens: HashMap<String, String>,
     pub(super) refresh_tokens: HashMap<String, (String, String)>,
     pub(super) device_codes: HashMap<String, (String, u32)>,
+    pub(super) codes: HashMap<String, Code>,
     pub(super) clock_offset: i64,
     pub(super) issued: u64,
 }
@@ -219,6 +232,7 @@ impl State {
             graph_tokens: HashMap::new(),
             refresh_tokens: HashMap::new(),
             device_codes: HashMap::new(),
+            codes: HashMap::new(),
             clock_offset: 0,
             issued: 0,
         })

@@ -10,18 +10,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::routes::Incoming;
 use super::state::{App, Kind, Wish};
+use super::{Shared, authorize};
 
-type Form = HashMap<String, String>;
+pub(super) type Form = HashMap<String, String>;
 
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /// A refusal in the endpoint's own shape.
-struct Refused(&'static str, String);
+pub(super) struct Refused(pub(super) &'static str, pub(super) String);
 
 pub(super) fn grant(shared: &Shared, tenant: &str, incoming: &Incoming) -> Response {
     match form(incoming).and_then(|form| granted(shared, tenant, &form)) {
@@ -37,12 +37,15 @@ pub(super) fn grant(shared: &Shared, tenant: &str, incoming: &Incoming) -> Respo
 }
 
 fn form(incoming: &Incoming) -> Result<Form, Refused> {
+    let bad = |_| Refused("invalid_request", "the form cannot be read".to_owned());
+    encoded(std::str::from_utf8(&incoming.body).map_err(bad)?.trim())
+}
+
+/// Reads `application/x-www-form-urlencoded`, of a form or a query.
+pub(super) fn encoded(text: &str) -> Result<Form, Refused> {
     let bad = || Refused("invalid_request", "the form cannot be read".to_owned());
-    let request = axum::http::Request::builder()
-        .uri(format!("/?{}", std::str::from_utf8(&incoming.body).map_err(|_| bad())?.trim()))
-        .body(())
-        .map_err(|_| bad())?;
-    let query = axum::extract::Query::<Form>::try_from_uri(request.uri()).map_err(|_| bad())?;
+    let uri = format!("/?{text}").parse::<axum::http::Uri>().map_err(|_| bad())?;
+    let query = axum::extract::Query::<Form>::try_from_uri(&uri).map_err(|_| bad())?;
     Ok(query.0)
 }
 
@@ -93,6 +96,17 @@ fn granted(shared: &Shared, tenant: &str, form: &Form) -> Result<Value, Refused>
             let person = person(shared, &tenant, &client)?;
             answer(shared, &tenant, &person, form, true)
         }
+        "authorization_code" => {
+            let code = authorize::redeemed(shared, &tenant, form)?;
+            let person = person(shared, &tenant, &code.person)?;
+            let mut answer = answer(shared, &tenant, &person, form, true)?;
+            let id_token = authorize::id_token(shared, &code, &person)
+                .map_err(|error| Refused("server_error", error.to_string()))?;
+            if let Value::Object(members) = &mut answer {
+                members.insert("id_token".to_owned(), id_token.into());
+            }
+            Ok(answer)
+        }
         "refresh_token" => {
             let state = shared.state.lock();
             let known = state.refresh_tokens.get(field("refresh_token")).cloned();
@@ -123,6 +137,14 @@ fn client(shared: &Shared, tenant: &str, form: &Form) -> Result<App, Refused> {
 fn named(shared: &Shared, tenant: &str, client_id: &str) -> Option<App> {
     let state = shared.state.lock();
     state.tenant(tenant)?.apps.iter().find(|app| app.client_id == client_id).cloned()
+}
+
+/// The client id of the person who approves: named by a hint, or the tenant's first.
+pub(super) fn approver(shared: &Shared, tenant: &str, hint: Option<&str>) -> Option<String> {
+    let state = shared.state.lock();
+    let mut people = state.tenant(tenant)?.apps.iter().filter(|app| app.kind == Kind::User);
+    let hinted = |app: &&App| hint.is_none_or(|hint| app.preferred_username.as_deref() == Some(hint));
+    people.find(hinted).map(|app| app.client_id.clone())
 }
 
 /// The person whom a device code or refresh token of this client is for: the client's own, or the tenant's first.

@@ -69,10 +69,13 @@ fn authentication(code: u32, body: &[u8]) -> Vec<u8> {
 async fn lengths_that_lie_are_refused_before_anything_is_allocated() {
     check(&[b"R\0\0\0\0"], expect!["the target broke the protocol: message 'R' of 0 bytes"]).await;
     check(&[b"R\0\0\0\x03"], expect!["the target broke the protocol: message 'R' of 3 bytes"]).await;
-    check(&[b"R\x7f\xff\xff\xff"], expect!["the target broke the protocol: message 'R' of 2147483647 bytes"]).await;
-    check(&[b"R\xff\xff\xff\xff"], expect!["the target broke the protocol: message 'R' of 4294967295 bytes"]).await;
+    check(&[b"R\x7f\xff\xff\xff"], expect!["the target broke the protocol: message 'R' of 2147483647 bytes"])
+        .await;
+    check(&[b"R\xff\xff\xff\xff"], expect!["the target broke the protocol: message 'R' of 4294967295 bytes"])
+        .await;
     check(&[b"R\0\0\0\x04"], expect!["the target broke the protocol: malformed Authentication"]).await;
-    check(&[b"R\0\0"], expect!["the stream to the target failed during the login: unexpected end of file"]).await;
+    check(&[b"R\0\0"], expect!["the stream to the target failed during the login: unexpected end of file"])
+        .await;
 }
 
 #[tokio::test]
@@ -80,8 +83,16 @@ async fn a_greeting_has_a_limit() {
     let notice = message(b'N', &[b'x'; 60_000]);
     let ok = authentication(0, b"");
     let notices = notice.repeat(20);
-    check(&[&ok, &notices], expect!["the target broke the protocol: more than 1048576 bytes before ReadyForQuery"]).await;
-    check(&[&notices], expect!["the target broke the protocol: more than 1048576 bytes before ReadyForQuery"]).await;
+    check(
+        &[&ok, &notices],
+        expect!["the target broke the protocol: more than 1048576 bytes before ReadyForQuery"],
+    )
+    .await;
+    check(
+        &[&notices],
+        expect!["the target broke the protocol: more than 1048576 bytes before ReadyForQuery"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -97,20 +108,29 @@ async fn a_server_need_not_ask_for_a_password_nor_give_a_key() {
     .await;
     // As the documentation has it.
     let negotiated = message(b'v', b"\0\0\0\0\0\0\0\0");
-    check(&[&negotiated, &authentication(0, b""), &ready], expect!["BackendKey(0, 0 bytes), protocol 3.0"]).await;
+    check(&[&negotiated, &authentication(0, b""), &ready], expect!["BackendKey(0, 0 bytes), protocol 3.0"])
+        .await;
 }
 
 #[tokio::test]
 async fn protocols_that_nobody_asked_for_are_refused() {
     let newer = message(b'v', b"\0\x03\0\x09\0\0\0\0");
-    check(&[&newer], expect!["the target broke the protocol: protocol version 0x30009, which nobody asked for"]).await;
+    check(
+        &[&newer],
+        expect!["the target broke the protocol: protocol version 0x30009, which nobody asked for"],
+    )
+    .await;
     let option = message(b'v', b"\0\x03\0\0\0\0\0\x01_pq_.x\0");
     check(
         &[&option],
         expect!["the target broke the protocol: 1 unknown protocol options, and none was asked for"],
     )
     .await;
-    check(&[&message(b'v', b"\0")], expect!["the target broke the protocol: malformed NegotiateProtocolVersion"]).await;
+    check(
+        &[&message(b'v', b"\0")],
+        expect!["the target broke the protocol: malformed NegotiateProtocolVersion"],
+    )
+    .await;
     let key = message(b'K', &[0; 261]);
     check(
         &[&authentication(0, b""), &key],
@@ -118,7 +138,8 @@ async fn protocols_that_nobody_asked_for_are_refused() {
     )
     .await;
     let row = message(b'D', b"\0\0");
-    check(&[&row], expect!["the target broke the protocol: message 'D', where Authentication is expected"]).await;
+    check(&[&row], expect!["the target broke the protocol: message 'D', where Authentication is expected"])
+        .await;
     check(
         &[&authentication(0, b""), &row],
         expect!["the target broke the protocol: message 'D', where ReadyForQuery is expected"],
@@ -129,10 +150,30 @@ async fn protocols_that_nobody_asked_for_are_refused() {
 #[tokio::test]
 async fn methods_that_the_gateway_does_not_speak_are_named() {
     for (code, expected) in [
-        (2, expect!["the gateway cannot log in at the target: it asks for Kerberos V5 (type 2), which the gateway does not speak"]),
-        (7, expect!["the gateway cannot log in at the target: it asks for GSSAPI (type 7), which the gateway does not speak"]),
-        (9, expect!["the gateway cannot log in at the target: it asks for SSPI (type 9), which the gateway does not speak"]),
-        (77, expect!["the gateway cannot log in at the target: it asks for an unknown method (type 77), which the gateway does not speak"]),
+        (
+            2,
+            expect![
+                "the gateway cannot log in at the target: it asks for Kerberos V5 (type 2), which the gateway does not speak"
+            ],
+        ),
+        (
+            7,
+            expect![
+                "the gateway cannot log in at the target: it asks for GSSAPI (type 7), which the gateway does not speak"
+            ],
+        ),
+        (
+            9,
+            expect![
+                "the gateway cannot log in at the target: it asks for SSPI (type 9), which the gateway does not speak"
+            ],
+        ),
+        (
+            77,
+            expect![
+                "the gateway cannot log in at the target: it asks for an unknown method (type 77), which the gateway does not speak"
+            ],
+        ),
     ] {
         check(&[&authentication(code, b"")], expected).await;
     }
@@ -147,9 +188,14 @@ async fn methods_that_the_gateway_does_not_speak_are_named() {
         expect!["the gateway cannot log in at the target: of its SASL mechanisms (SCRAM-SHA-256-PLUS), the gateway speaks none"],
     )
     .await;
-    check(&[&authentication(5, b"abc")], expect!["the target broke the protocol: malformed AuthenticationMD5Password"]).await;
+    check(
+        &[&authentication(5, b"abc")],
+        expect!["the target broke the protocol: malformed AuthenticationMD5Password"],
+    )
+    .await;
     let twice = authentication(5, b"salt").repeat(2);
-    check(&[&twice], expect!["the target broke the protocol: a second authentication request (type 5)"]).await;
+    check(&[&twice], expect!["the target broke the protocol: a second authentication request (type 5)"])
+        .await;
 }
 
 #[tokio::test]
@@ -164,7 +210,10 @@ async fn a_server_that_does_not_prove_itself_in_scram_is_left() {
     for (server_first, expected) in [
         (&b"r=other,s=AAAA,i=4096"[..], expect!["the target broke the protocol: SCRAM: invalid nonce"]),
         (b"", expect!["the target broke the protocol: SCRAM: unexpected EOF"]),
-        (b"\xff", expect!["the target broke the protocol: SCRAM: invalid utf-8 sequence of 1 bytes from index 0"]),
+        (
+            b"\xff",
+            expect!["the target broke the protocol: SCRAM: invalid utf-8 sequence of 1 bytes from index 0"],
+        ),
         (b"r=", expect!["the target broke the protocol: SCRAM: unexpected EOF"]),
     ] {
         check(&[&offer, &authentication(11, server_first)], expected).await;
@@ -202,9 +251,12 @@ async fn scram_has_a_bound_on_its_work_and_ends_with_the_servers_proof() {
     expect!["the target broke the protocol: SCRAM: number too large to fit in target type"]
         .assert_eq(&scram("99999999999999999999", Vec::new()).await);
     let forged = authentication(12, b"v=AAAA");
-    expect!["the target broke the protocol: SCRAM: SCRAM verification error"].assert_eq(&scram("1", forged).await);
-    expect!["the target broke the protocol: authentication message 0, where AuthenticationSASLFinal is expected"]
-        .assert_eq(&scram("1", authentication(0, b"")).await);
+    expect!["the target broke the protocol: SCRAM: SCRAM verification error"]
+        .assert_eq(&scram("1", forged).await);
+    expect![
+        "the target broke the protocol: authentication message 0, where AuthenticationSASLFinal is expected"
+    ]
+    .assert_eq(&scram("1", authentication(0, b"")).await);
 }
 
 #[tokio::test]
@@ -217,12 +269,19 @@ async fn errors_are_passed_on_with_or_without_sqlstate() {
         expect!["the target refused the login (no SQLSTATE): server_login_failing"],
     )
     .await;
-    check(&[&message(b'E', b"")], expect!["the target refused the login (no SQLSTATE): an error without a message"]).await;
-    check(&[&message(b'E', b"M\xffx\0\0")], expect![[r"the target refused the login (no SQLSTATE): \xffx"]]).await;
+    check(
+        &[&message(b'E', b"")],
+        expect!["the target refused the login (no SQLSTATE): an error without a message"],
+    )
+    .await;
+    check(&[&message(b'E', b"M\xffx\0\0")], expect![[r"the target refused the login (no SQLSTATE): \xffx"]])
+        .await;
     let quoting = message(b'E', format!("C28P01\0Mwrong password {CREDENTIAL}\0\0").as_bytes());
     check(
         &[&quoting],
-        expect!["the target refused the login (no SQLSTATE): its message quotes the credential and is withheld"],
+        expect![
+            "the target refused the login (no SQLSTATE): its message quotes the credential and is withheld"
+        ],
     )
     .await;
 }

@@ -1,7 +1,7 @@
 //! Logins at real servers, in every way that they offer.
 
 use expect_test::{Expect, expect};
-use verbatim_testkit::postgres::{Options, Postgres, Tls, rcgen};
+use verbatim_testkit::postgres::{Options, Postgres, Tls, Version, rcgen};
 
 use super::*;
 
@@ -85,19 +85,63 @@ async fn check(server: &Postgres, url: &str, credential: Option<&str>, expected:
 async fn logs_in_by_every_method() {
     let server = server(Options::default());
     let right = Some(CREDENTIAL);
-    check(&server, "postgres://app@127.0.0.1:PORT/postgres", right, expect!["app postgres agent f, protocol 3.0, key of 4"]).await;
-    check(&server, "postgres://hashed@localhost:PORT/postgres", right, expect!["hashed postgres agent f, protocol 3.0, key of 4"]).await;
-    check(&server, "postgres://clear@127.0.0.1:PORT/postgres", right, expect!["clear postgres agent f, protocol 3.0, key of 4"]).await;
-    check(&server, "postgres://trusted@127.0.0.1:PORT/postgres", None, expect!["trusted postgres agent f, protocol 3.0, key of 4"]).await;
+    check(
+        &server,
+        "postgres://app@127.0.0.1:PORT/postgres",
+        right,
+        expect!["app postgres agent f, protocol 3.0, key of 4"],
+    )
+    .await;
+    check(
+        &server,
+        "postgres://hashed@localhost:PORT/postgres",
+        right,
+        expect!["hashed postgres agent f, protocol 3.0, key of 4"],
+    )
+    .await;
+    check(
+        &server,
+        "postgres://clear@127.0.0.1:PORT/postgres",
+        right,
+        expect!["clear postgres agent f, protocol 3.0, key of 4"],
+    )
+    .await;
+    check(
+        &server,
+        "postgres://trusted@127.0.0.1:PORT/postgres",
+        None,
+        expect!["trusted postgres agent f, protocol 3.0, key of 4"],
+    )
+    .await;
     for user in ["app", "hashed", "clear"] {
         let url = format!("postgres://{user}@127.0.0.1:PORT/postgres");
         let wrong = login(&server, &url, settings(Some("wrong-password"))).await;
-        assert_eq!(wrong, format!("the target refused the login (28P01): password authentication failed for user \"{user}\""));
+        assert_eq!(
+            wrong,
+            format!(
+                "the target refused the login (28P01): password authentication failed for user \"{user}\""
+            )
+        );
         let none = login(&server, &url, settings(None)).await;
-        assert_eq!(none, "the gateway cannot log in at the target: it asks for a password, and the connection has no `credential`");
+        assert_eq!(
+            none,
+            "the gateway cannot log in at the target: it asks for a password, and the connection has no `credential`"
+        );
     }
-    check(&server, "postgres://app@127.0.0.1:PORT/nowhere", right, expect![[r#"the target refused the login (3D000): database "nowhere" does not exist"#]]).await;
-    check(&server, "postgres://app@127.0.0.1:PORT/postgres?sslmode=require", right, expect!["the target offers no TLS, and sslmode requires it"]).await;
+    check(
+        &server,
+        "postgres://app@127.0.0.1:PORT/nowhere",
+        right,
+        expect![[r#"the target refused the login (3D000): database "nowhere" does not exist"#]],
+    )
+    .await;
+    check(
+        &server,
+        "postgres://app@127.0.0.1:PORT/postgres?sslmode=require",
+        right,
+        expect!["the target offers no TLS, and sslmode requires it"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -134,18 +178,60 @@ async fn tls_as_sslmode_says() {
     let names = vec!["localhost".to_owned()];
     let server = server(Options { tls: Some(Tls { names, ..Tls::default() }), ..Options::default() });
     let right = Some(CREDENTIAL);
-    check_tls(&server, "127.0.0.1 require", settings(right), expect!["app postgres agent t, protocol 3.0, key of 4"]).await;
-    check_tls(&server, "127.0.0.1 verify-ca", trusting(&server, right), expect!["app postgres agent t, protocol 3.0, key of 4"]).await;
-    check_tls(&server, "localhost verify-full", trusting(&server, right), expect!["app postgres agent t, protocol 3.0, key of 4"]).await;
+    check_tls(
+        &server,
+        "127.0.0.1 require",
+        settings(right),
+        expect!["app postgres agent t, protocol 3.0, key of 4"],
+    )
+    .await;
+    check_tls(
+        &server,
+        "127.0.0.1 verify-ca",
+        trusting(&server, right),
+        expect!["app postgres agent t, protocol 3.0, key of 4"],
+    )
+    .await;
+    check_tls(
+        &server,
+        "localhost verify-full",
+        trusting(&server, right),
+        expect!["app postgres agent t, protocol 3.0, key of 4"],
+    )
+    .await;
     check_tls(&server, "127.0.0.1 verify-full", trusting(&server, right), expect![[r#"no TLS with the target: invalid peer certificate: certificate not valid for name "127.0.0.1"; certificate is only valid for DnsName("localhost")"#]]).await;
-    check_tls(&server, "localhost verify-full", settings(right), expect!["no TLS with the target: invalid peer certificate: UnknownIssuer"]).await;
-    check_tls(&server, "localhost verify-ca", settings(right), expect!["no TLS with the target: invalid peer certificate: UnknownIssuer"]).await;
-    check_tls(&server, "localhost require", settings(Some("wrong")), expect![[r#"the target refused the login (28P01): password authentication failed for user "app""#]]).await;
+    check_tls(
+        &server,
+        "localhost verify-full",
+        settings(right),
+        expect!["no TLS with the target: invalid peer certificate: UnknownIssuer"],
+    )
+    .await;
+    check_tls(
+        &server,
+        "localhost verify-ca",
+        settings(right),
+        expect!["no TLS with the target: invalid peer certificate: UnknownIssuer"],
+    )
+    .await;
+    check_tls(
+        &server,
+        "localhost require",
+        settings(Some("wrong")),
+        expect![[r#"the target refused the login (28P01): password authentication failed for user "app""#]],
+    )
+    .await;
 
     // Another authority of the same name is another authority, with `require` too.
     let other = Postgres::start(with_tls()).unwrap();
     for query in ["localhost require", "localhost verify-ca", "localhost verify-full"] {
-        check_tls(&server, query, trusting(&other, right), expect!["no TLS with the target: invalid peer certificate: BadSignature"]).await;
+        check_tls(
+            &server,
+            query,
+            trusting(&other, right),
+            expect!["no TLS with the target: invalid peer certificate: BadSignature"],
+        )
+        .await;
     }
     let target = Target::parse(
         &format!("postgres://app@localhost:{}/postgres?sslmode=verify-full", server.port()),
@@ -158,9 +244,17 @@ async fn tls_as_sslmode_says() {
 
 #[tokio::test]
 async fn scram_is_bound_to_every_kind_of_certificate() {
-    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ECDSA_P521_SHA512] {
+    for algorithm in
+        [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ECDSA_P521_SHA512]
+    {
         let server = server(Options { tls: Some(Tls { algorithm, ..Tls::default() }), ..Options::default() });
-        check_tls(&server, "localhost verify-full", trusting(&server, Some(CREDENTIAL)), expect!["app postgres agent t, protocol 3.0, key of 4"]).await;
+        check_tls(
+            &server,
+            "localhost verify-full",
+            trusting(&server, Some(CREDENTIAL)),
+            expect!["app postgres agent t, protocol 3.0, key of 4"],
+        )
+        .await;
     }
 }
 
@@ -171,7 +265,21 @@ async fn a_client_certificate_is_shown() {
     let tls = TargetTls::load(Some(&server.ca()), Some(&certificate), Some(&key)).unwrap();
     let shown = TargetSettings { tls, ..settings(None) };
     let url = "postgres://certified@localhost:PORT/postgres?sslmode=verify-full";
-    expect!["certified postgres agent t, protocol 3.0, key of 4"].assert_eq(&login(&server, url, shown).await);
+    expect!["certified postgres agent t, protocol 3.0, key of 4"]
+        .assert_eq(&login(&server, url, shown).await);
     expect!["the target refused the login (28000): connection requires a valid client certificate"]
         .assert_eq(&login(&server, url, trusting(&server, None)).await);
+}
+
+#[tokio::test]
+async fn speaks_protocol_3_2_where_the_client_and_the_server_do() {
+    let server = server(Options { version: Version::Embedded18, ..Options::default() });
+    let right = Some(CREDENTIAL);
+    let url = "postgres://app@127.0.0.1:PORT/postgres";
+    check(&server, url, right, expect!["app postgres agent f, protocol 3.2, key of 32"]).await;
+    let target = target(server.port(), "");
+    let connected = target.connect(&[], 2).await.unwrap();
+    target.cancel(&connected.key).await.unwrap();
+    let older = target.connect(&[], 1).await.unwrap();
+    assert_eq!((older.protocol_minor, older.key.secret.len()), (0, 4));
 }

@@ -41,14 +41,19 @@ fn says_what_is_wrong_with_a_url() {
     );
     check("postgres://h/d", expect!["the URL names no user: postgres://user@host/…"]);
     check("postgres://@h/d", expect!["the URL names no user: postgres://user@host/…"]);
-    check("postgres://app@/d", expect![[r#""" is no host: one name, IPv4 address or [IPv6 address] is expected"#]]);
+    check(
+        "postgres://app@/d",
+        expect![[r#""" is no host: one name, IPv4 address or [IPv6 address] is expected"#]],
+    );
     check(
         "postgres://app@a,b/d",
         expect![[r#""a,b" is no host: one name, IPv4 address or [IPv6 address] is expected"#]],
     );
     check(
         "postgres://app@%2Frun%2Fpostgresql/d",
-        expect![[r#""%2Frun%2Fpostgresql" is no host: one name, IPv4 address or [IPv6 address] is expected"#]],
+        expect![[
+            r#""%2Frun%2Fpostgresql" is no host: one name, IPv4 address or [IPv6 address] is expected"#
+        ]],
     );
     check("postgres://app@h:0/d", expect![[r#""0" is no port"#]]);
     check("postgres://app@h:65536/d", expect![[r#""65536" is no port"#]]);

@@ -1,0 +1,1 @@
+"""The benchmark's parts: servers, measurements, scenarios, the report. `bench/postgres` puts them together."""
