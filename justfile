@@ -27,9 +27,9 @@ e2e filter="":
 bless crate:
     UPDATE_EXPECT=1 cargo test -p verbatim-{{ crate }}
 
-# Fuzzes one target for some seconds; without a target, each for a short time.
-fuzz target="" seconds="60":
-    {{ if target == "" { "fuzz/run" } else { "cd fuzz && cargo +nightly fuzz run " + target + " -- -max_total_time=" + seconds } }}
+# Fuzzes one target for some seconds (`just fuzz frame 60`); without a target, each for ten.
+fuzz target="" seconds="10":
+    fuzz/run {{ seconds }} {{ target }}
 
 # Measures throughput and added latency (`just bench postgres`).
 bench protocol="postgres" *arguments="":

@@ -66,10 +66,15 @@ def transactions(runs, by_subject, subject):
     direct = by_subject.get("direct")
     added = ["–", "–"]
     if direct and subject != "direct":
-        added = [f"{middle(runs, name) - middle(direct, name):.0f}" for name in ("p50", "p99")]
+        added = [f"{against(runs, direct, name):.0f}" for name in ("p50", "p99")]
     cells = [f"{middle(runs, 'rate'):.0f}", ratio(by_subject, runs, "direct"), ratio(by_subject, runs, "pgbouncer")]
     cells += [f"{middle(runs, 'p50'):.0f}", f"{middle(runs, 'p99'):.0f}", *added]
     return cells + [per_operation(runs, "cpu", subject), per_operation(runs, "cpu_behind", subject)]
+
+
+def against(runs, direct, name):
+    """The median of the differences within a repetition, for the reason that `ratio` has."""
+    return median(getattr(run, name) - getattr(other, name) for run, other in zip(runs, direct))
 
 
 def per_operation(runs, name, subject):

@@ -87,6 +87,13 @@ class Servers:
         if self.postgres_data:
             run(self.demoted + [self.tool("pg_ctl"), "-D", self.postgres_data, "-m", "immediate", "-w", "stop"])
 
+    def stop(self, subject):
+        """Ends one of them before the others."""
+        for child in [child for child in self.children if child.pid == subject.pid]:
+            self.children.remove(child)
+            child.terminate()
+            child.wait(PATIENCE)
+
     def own_directory(self, name):
         directory = self.directory / name
         directory.mkdir()
@@ -164,8 +171,8 @@ class Servers:
         psql(port, "postgres", f"CREATE DATABASE {DATABASE} OWNER {USER}", user="postgres")
         return Subject("direct", port)
 
-    def pgbouncer(self, target, certificate, key):
-        directory = self.own_directory("pgbouncer")
+    def pgbouncer(self, name, target, certificate, key):
+        directory = self.own_directory(name)
         port = free_port()
         users, settings = directory / "users", directory / "pgbouncer.ini"
         users.write_text(f'"{USER}" ""\n')
@@ -190,8 +197,8 @@ log_connections = 0
 log_disconnections = 0
 """
         )
-        child, log = self.spawn("pgbouncer", self.demoted + ["pgbouncer", settings])
-        wait_for("pgbouncer", lambda: listens(port), child, log)
+        child, log = self.spawn(name, self.demoted + ["pgbouncer", settings])
+        wait_for(name, lambda: listens(port), child, log)
         return Subject("pgbouncer", port, child.pid)
 
     def floor(self, name, mode, target):
@@ -320,8 +327,14 @@ def install():
     os.environ["PATH"] += ":/usr/sbin"
 
 
+def binaries(profile):
+    """Where cargo leaves what it builds."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    return (ROOT / target / profile).resolve()
+
+
 def build(profile, gateway):
-    """Builds the testkit's programs, and the gateway where it is measured; returns where they are."""
+    """Builds the testkit's programs, and the gateway where it is measured."""
     command = ["cargo", "build", "--locked", "--profile", profile]
     command += ["--package", "verbatim-testkit", "--bin", "entra-sim", "--bin", "floor-relay"]
     if gateway:
@@ -329,5 +342,3 @@ def build(profile, gateway):
     # Cargo's own words go to the terminal: a build takes minutes.
     if subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL).returncode != 0:
         raise SystemExit("the build failed")
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return (ROOT / target / profile).resolve()

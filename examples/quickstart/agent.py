@@ -67,7 +67,8 @@ def by_an_outsider(password):
     try:
         psycopg.connect("", password=password, application_name="outsider")
     except psycopg.OperationalError as error:
-        print(f"    refused: {str(error).strip().splitlines()[-1]}")
+        refusal = next(line for line in str(error).splitlines() if "FATAL" in line)
+        print(f"    refused: {refusal.split('FATAL:')[1].strip()}")
         return
     sys.exit("the outsider was let in")
 

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use jsonschema::Validator;
 use serde_json::Value;
 use verbatim_testkit::gateway::{Config, binary, wait_for};
+use verbatim_testkit::idp::Wish;
 
 use crate::world::{OUTSIDER, World, all, repository};
 
@@ -16,7 +17,8 @@ fn schema(name: &str) -> Validator {
     jsonschema::validator_for(&serde_json::from_str(&text).unwrap()).unwrap()
 }
 
-fn valid(name: &str, document: &Value) {
+/// Asserts that a document keeps to its published schema.
+pub(crate) fn valid(name: &str, document: &Value) {
     let errors: Vec<String> = schema(name)
         .iter_errors(document)
         .map(|error| format!("{}: {error}", error.instance_path()))
@@ -248,7 +250,9 @@ fn check_reaches_what_it_names() {
     assert_eq!(code, Some(1), "{text}");
     world.server.restart().unwrap();
     let token = world.gateway.dir().join("token");
-    for (who, expected) in [(world.token(), 0), (world.idp.token(OUTSIDER).unwrap(), 1)] {
+    let claims = world.idp.claims(OUTSIDER, 1_000_000_000, &Wish::default()).unwrap();
+    let expired = world.idp.mint(&Value::Object(claims)).unwrap();
+    for (who, expected) in [(world.token(), 0), (expired, 1)] {
         fs::write(&token, who).unwrap();
         let output = world.gateway.cli(&["check", "--token", token.to_str().unwrap()]).unwrap();
         assert_eq!(output.status.code(), Some(expected), "{}", all(&output));
@@ -259,16 +263,24 @@ fn check_reaches_what_it_names() {
 #[test]
 fn a_changed_configuration_holds_for_new_sessions_and_a_wrong_one_changes_nothing() {
     let mut world = World::start();
-    world.connect().simple("SELECT 1").unwrap();
+    let open = world.connect();
+    open.simple("SELECT 'allowed'").unwrap();
     let closed: Config = world.config().with("[connection]", "access = []");
     world.gateway.reconfigure(closed).unwrap();
     wait_for("the new configuration", || Ok(world.connect_as(&world.token()).err().map(drop))).unwrap();
+    // For an open session it holds from its next operation on.
+    open.simple("SELECT 'not any more'").unwrap_err();
+    let sessions = world.gateway.closed_sessions().unwrap();
+    assert!(
+        sessions.iter().any(|session| session["session"]["close_reason"] == "access_revoked"),
+        "{sessions:#?}"
+    );
     let wrong = world.config().with("gateway", "no-such-key = true");
     world.gateway.reconfigure(wrong).unwrap();
     wait_for("the report", || Ok(world.gateway.log()?.contains("no-such-key").then_some(()))).unwrap();
     assert!(world.connect_as(&world.token()).is_err(), "the last good one holds");
-    let open = world.config();
-    world.gateway.reconfigure(open).unwrap();
+    let good = world.config();
+    world.gateway.reconfigure(good).unwrap();
     wait_for("the good configuration", || Ok(world.connect_as(&world.token()).ok().map(drop))).unwrap();
     world.intact();
 }

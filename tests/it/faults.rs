@@ -231,6 +231,17 @@ fn a_damaged_ledger_is_not_written_to() {
     assert_eq!(world.verify().0, Some(1));
 }
 
+#[test]
+fn one_gateway_writes_a_ledger() {
+    let mut world = World::start();
+    let second =
+        verbatim_testkit::gateway::Gateway::start(world.config().data_dir(&world.gateway.data_dir()));
+    assert!(second.is_err(), "two gateways on one ledger");
+    world.connect().simple("SELECT 'the first goes on'").unwrap();
+    world.intact();
+    world.gateway.stop().unwrap();
+}
+
 /// The segments' files, in order.
 pub(crate) fn segments(ledger: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> =

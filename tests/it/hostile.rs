@@ -1,114 +1,9 @@
 //! Peers that do not keep to the protocol: a clear answer or an end, bounded memory and time, and the process lives.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use verbatim_testkit::gateway::{CONNECTION, wait_for};
 
-use verbatim_testkit::gateway::{CONNECTION, PATIENCE, wait_for};
-
+use crate::wire::{Wire, message, query, sqlstate, startup};
 use crate::world::World;
-
-/// A stream to the gateway, without anything between a test and the bytes.
-struct Wire(TcpStream);
-
-impl Wire {
-    fn connect(world: &World) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", world.gateway.port())).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self(stream)
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).unwrap();
-    }
-
-    /// Sends what may not be wanted any more.
-    fn push(&mut self, bytes: &[u8]) {
-        let _ = self.0.write_all(bytes);
-    }
-
-    /// One message; none at the end of the stream.
-    fn message(&mut self) -> Option<(u8, Vec<u8>)> {
-        let mut head = [0; 5];
-        match self.0.read_exact(&mut head) {
-            Ok(()) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
-                return None;
-            }
-            Err(error) => panic!("no answer and no end: {error}"),
-        }
-        let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
-        assert!((4..1 << 20).contains(&length), "a length of {length}");
-        let mut body = vec![0; length - 4];
-        self.0.read_exact(&mut body).unwrap();
-        Some((head[0], body))
-    }
-
-    /// Every message until the stream ends: their types.
-    fn rest(&mut self) -> String {
-        std::iter::from_fn(|| self.message()).map(|(kind, _)| char::from(kind)).collect()
-    }
-
-    /// Every message until ReadyForQuery.
-    fn until_ready(&mut self) -> Vec<(u8, Vec<u8>)> {
-        let mut messages = Vec::new();
-        loop {
-            let message = self.message().unwrap_or_else(|| panic!("the end, after {messages:?}"));
-            messages.push(message);
-            if messages.last().unwrap().0 == b'Z' {
-                return messages;
-            }
-        }
-    }
-
-    /// Logs in.
-    fn ready(world: &World) -> Self {
-        let mut wire = Self::connect(world);
-        wire.send(&startup(0x0003_0000, &[("user", "app"), ("database", CONNECTION)]));
-        wire.log_in(&world.token());
-        wire
-    }
-
-    fn log_in(&mut self, token: &str) {
-        loop {
-            match self.message().expect("an authentication request") {
-                (b'R', body) if body == 3_u32.to_be_bytes() => break,
-                (b'v', _) => {}
-                other => panic!("not a request for a password: {other:?}"),
-            }
-        }
-        self.send(&message(b'p', format!("{token}\0").as_bytes()));
-        self.until_ready();
-    }
-}
-
-fn startup(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
-    let mut body = version.to_be_bytes().to_vec();
-    for (name, value) in parameters {
-        body.extend_from_slice(format!("{name}\0{value}\0").as_bytes());
-    }
-    body.push(0);
-    let mut out = u32::try_from(body.len() + 4).unwrap().to_be_bytes().to_vec();
-    out.extend_from_slice(&body);
-    out
-}
-
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![kind];
-    out.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
-    out.extend_from_slice(body);
-    out
-}
-
-fn query(text: &str) -> Vec<u8> {
-    message(b'Q', format!("{text}\0").as_bytes())
-}
-
-fn sqlstate(body: &[u8]) -> String {
-    let fields = body.split(|byte| *byte == 0);
-    let code = fields.into_iter().find_map(|field| field.strip_prefix(b"C")).expect("a code");
-    String::from_utf8(code.to_vec()).unwrap()
-}
 
 /// The gateway still serves others.
 fn lives(world: &World) {
@@ -193,12 +88,11 @@ fn replication_is_refused_and_on_record() {
             0x0003_0000,
             &[("user", "app"), ("database", CONNECTION), ("replication", value)],
         ));
-        let mut answer = wire.message().unwrap();
-        if answer.0 == b'R' {
-            wire.send(&message(b'p', format!("{}\0", world.token()).as_bytes()));
-            answer = wire.message().unwrap();
+        if wire.message().unwrap().0 == b'R' {
+            wire.push(&message(b'p', format!("{}\0", world.token()).as_bytes()));
+            let answers = wire.rest();
+            assert!(answers.contains('E') && !answers.contains('Z'), "{value}: {answers}");
         }
-        assert_eq!(answer.0, b'E', "{value}: {answer:?}");
     }
     assert!(world.server_log().unwrap().is_empty());
     lives(&world);
@@ -309,7 +203,11 @@ fn a_cancel_request_reaches_only_its_owners_command() {
         bytes.extend_from_slice(&80_877_102_u32.to_be_bytes());
         bytes.extend_from_slice(key);
         canceller.push(&bytes);
-        assert_eq!(canceller.rest(), "", "no answer to a cancel request");
+        let answers = canceller.rest();
+        assert!(
+            answers.is_empty() || (key.len() != 8 && answers == "E"),
+            "no answer to a cancel request: {answers}"
+        );
     };
     wire.send(&query("SELECT pg_sleep(600)"));
     let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
@@ -414,5 +312,37 @@ fn text_that_is_no_utf_8_is_recorded_as_bytes() {
     let bytes =
         base64::engine::general_purpose::STANDARD.decode(operation["base64"].as_str().unwrap()).unwrap();
     assert_eq!(bytes, b"SELECT '\xe4\xf6\xfc'");
+    world.intact();
+}
+
+#[test]
+fn more_sessions_than_the_limit_are_refused() {
+    let world = World::with(|config| config.with("limits", "sessions = 3"));
+    let open: Vec<_> = (0..3).map(|_| world.connect()).collect();
+    let (code, message) = crate::world::refused(&world.connect_as(&world.token()).err().unwrap());
+    assert_eq!(code, "53300", "{message}");
+    drop(open);
+    wait_for("room", || Ok(world.connect_as(&world.token()).ok().map(drop))).unwrap();
+}
+
+#[test]
+fn a_silent_session_meets_its_limit() {
+    let world = World::with(|config| config.with("limits", "idle = \"1s\""));
+    let mut wire = Wire::ready(&world);
+    assert!(wire.rest().chars().all(|kind| "EN".contains(kind)));
+    let sessions = world.gateway.closed_sessions().unwrap();
+    assert_eq!(sessions[0]["session"]["close_reason"], "idle", "{:#}", sessions[0]);
+}
+
+#[test]
+fn a_flood_of_refusals_does_not_flood_the_record() {
+    let world = World::start();
+    let attempts = 400;
+    for _ in 0..attempts {
+        assert!(world.connect_as("no token").is_err());
+    }
+    lives(&world);
+    let recorded = world.gateway.sessions().unwrap().len();
+    assert!((2..attempts).contains(&recorded), "{recorded} of {attempts} are sessions of their own");
     world.intact();
 }

@@ -3,9 +3,10 @@
 
 use serde_json::{Value, json};
 use verbatim_core::Timestamp;
-use verbatim_testkit::gateway::{Config, wait_for};
+use verbatim_testkit::gateway::{CONNECTION, Config, wait_for};
 use verbatim_testkit::idp::{Fault, TENANT, Wish};
 
+use crate::wire::{Wire, message, query, startup};
 use crate::world::{AGENT, BILLING_AGENTS, OUTSIDER, WORKLOAD, WORKLOAD_OBJECT, World, refused, the_one};
 
 fn expiring(world: &World, seconds: i64) -> String {
@@ -145,7 +146,7 @@ fn groups_that_cannot_be_learnt_let_nobody_in() {
 #[test]
 fn a_session_ends_when_its_token_does() {
     let world = World::start();
-    let client = world.connect_as(&expiring(&world, 3)).unwrap();
+    let client = world.connect_as(&expiring(&world, 5)).unwrap();
     client.simple("SELECT 'in time'").unwrap();
     let error = wait_for("the end of the session", || Ok(client.simple("SELECT 1").err())).unwrap();
     drop(error);
@@ -161,7 +162,7 @@ fn a_session_ends_when_its_token_does() {
 #[test]
 fn a_running_operation_ends_with_its_token() {
     let world = World::start();
-    let client = world.connect_as(&expiring(&world, 3)).unwrap();
+    let client = world.connect_as(&expiring(&world, 5)).unwrap();
     assert!(client.simple("SELECT pg_sleep(600)").is_err());
     let sessions = world.gateway.closed_sessions().unwrap();
     assert_eq!(sessions[0]["session"]["close_reason"], "expired");
@@ -227,4 +228,93 @@ fn a_kind_that_a_connection_does_not_take_is_refused() {
     let world = World::with(|config| config.with("[connection]", "kinds = [\"agent\"]"));
     refused(&world.connect_as(&world.token()).err().unwrap());
     world.connect_as(&world.idp.token(AGENT).unwrap()).unwrap().simple("SELECT 1").unwrap();
+}
+
+/// A stream that was told to log in by SASL, and which mechanisms.
+fn sasl(world: &World) -> (Wire, Vec<u8>) {
+    let mut wire = Wire::connect(world);
+    wire.send(&startup(0x0003_0000, &[("user", "app"), ("database", CONNECTION)]));
+    let (kind, body) = wire.message().unwrap();
+    assert_eq!(kind, b'R');
+    let (request, mechanisms) = body.split_at(4);
+    assert_eq!(request, 10_u32.to_be_bytes(), "AuthenticationSASL");
+    (wire, mechanisms.to_vec())
+}
+
+/// SASLInitialResponse by OAUTHBEARER.
+fn initial(auth: &str) -> Vec<u8> {
+    let response = format!("n,,\x01auth={auth}\x01\x01");
+    let mut body = b"OAUTHBEARER\0".to_vec();
+    body.extend_from_slice(&u32::try_from(response.len()).unwrap().to_be_bytes());
+    body.extend_from_slice(response.as_bytes());
+    message(b'p', &body)
+}
+
+#[test]
+fn oauthbearer_takes_a_token_and_says_where_to_get_one() {
+    let world = World::with(|config| config.with("[connection]", "login = \"oauthbearer\""));
+    let (mut wire, mechanisms) = sasl(&world);
+    assert_eq!(mechanisms, b"OAUTHBEARER\0\0");
+    wire.send(&initial(&format!("Bearer {}", world.token())));
+    wire.until_ready();
+    wire.send(&query("SELECT 'by oauthbearer'"));
+    wire.until_ready();
+    drop(wire);
+
+    // Without a token, the answer names the provider; then it is an error.
+    let (mut wire, _) = sasl(&world);
+    wire.send(&initial(""));
+    let (kind, body) = wire.message().unwrap();
+    assert_eq!(
+        (kind, body.get(..4).unwrap()),
+        (b'R', &11_u32.to_be_bytes()[..]),
+        "AuthenticationSASLContinue"
+    );
+    let discovery: Value = serde_json::from_slice(body.get(4..).unwrap()).unwrap();
+    assert_eq!(discovery["status"], "invalid_token");
+    let place = discovery["openid-configuration"].as_str().unwrap();
+    assert!(place.starts_with(&world.idp.authority()), "{discovery}");
+    wire.send(&message(b'p', b"\x01"));
+    assert_eq!(wire.rest(), "E");
+
+    let (mut wire, _) = sasl(&world);
+    wire.send(&initial("Bearer not.a.token"));
+    wire.push(&message(b'p', b"\x01"));
+    assert!(wire.rest().ends_with('E'));
+
+    let sessions = world.gateway.closed_sessions().unwrap();
+    let session = the_one(&sessions, |session| session["session"]["close_reason"] == "client").unwrap();
+    assert_eq!(session["session"]["identity"]["object_id"], WORKLOAD_OBJECT);
+    assert_eq!(session["operations"][0]["text"], "SELECT 'by oauthbearer'");
+    world.agree().unwrap();
+}
+
+#[test]
+fn another_issuer_lets_in_by_its_own_groups() {
+    let mut world = World::start();
+    let issuer = world.idp.oidc("ci");
+    let oidc = format!(
+        "[[identity.oidc]]\nname = \"ci\"\nissuer = \"{issuer}\"\naudiences = [\"verbatim\"]\ngroups_claim = \"groups\"\n"
+    );
+    let config = world.config().with("[connection]", "access = [\"group:ci/deployers\"]").and(&oidc);
+    world.gateway.reconfigure(config).unwrap();
+    world.gateway.restart().unwrap();
+    let now = Timestamp::now().unix_seconds();
+    let token = |groups: &[&str], issuer: &str| {
+        let claims = json!({ "iss": issuer, "aud": "verbatim", "sub": "repo:example", "iat": now, "nbf": now, "exp": now + 600, "groups": groups });
+        let header = json!({ "typ": "JWT", "alg": "RS256", "kid": "k1" });
+        world.idp.sign(&header, &serde_json::to_vec(&claims).unwrap(), "k1", "RS256").unwrap()
+    };
+    world.connect_as(&token(&["deployers"], &issuer)).unwrap().simple("SELECT 'from elsewhere'").unwrap();
+    refused(&world.connect_as(&token(&["others"], &issuer)).err().unwrap());
+    refused(&world.connect_as(&token(&["deployers"], &world.idp.oidc("unheard-of"))).err().unwrap());
+    // An Entra group of that name is not that issuer's.
+    refused(&world.connect_as(&world.token()).err().unwrap());
+    let sessions = world.gateway.closed_sessions().unwrap();
+    let session =
+        &the_one(&sessions, |session| session["session"]["close_reason"] == "client").unwrap()["session"];
+    assert_eq!(session["identity"]["provider"], "ci");
+    assert_eq!(session["identity"]["tenant"], issuer.as_str());
+    assert_eq!(session["identity"]["object_id"], "repo:example");
+    assert_eq!(session["authorized_by"]["kind"], "group");
 }

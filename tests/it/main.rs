@@ -18,6 +18,7 @@
 //! | [`hostile`] | peers that do not keep to the protocol |
 //! | [`tidy`] | the repository's own rules: names, inheritance, crate docs, direction of dependencies |
 
+mod wire;
 mod world;
 
 mod cli;

@@ -1,8 +1,9 @@
 //! The thin path: a session from login to its record and proof.
 
 use serde_json::{Value, json};
+use verbatim_testkit::gateway::free_port;
 
-use crate::world::{AGENT, BILLING_AGENTS, OUTSIDER, WORKLOAD, WORKLOAD_OBJECT, World, all, refused};
+use crate::world::{AGENT, BILLING_AGENTS, Client, OUTSIDER, WORKLOAD, WORKLOAD_OBJECT, World, all, refused};
 
 #[test]
 fn a_session_is_recorded_whole() {
@@ -118,5 +119,51 @@ fn a_proof_stands_without_the_ledger() {
         std::fs::write(&path, &changed).unwrap();
         let verified = world.gateway.cli(&arguments).unwrap();
         assert_ne!(verified.status.code(), Some(0), "a changed proof: {}", all(&verified));
+    }
+}
+
+#[test]
+fn a_connections_own_port_needs_no_database_name() {
+    let mut world = World::start();
+    let port = free_port().unwrap();
+    let config = world.config().with("[connection]", &format!("listen = \"127.0.0.1:{port}\""));
+    world.gateway.reconfigure(config).unwrap();
+    world.gateway.restart().unwrap();
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(port).dbname("whatever").user("app").password(world.token());
+    let client = Client::connect(&world.runtime, &config).unwrap();
+    assert_eq!(
+        client.one("SELECT current_database()").unwrap(),
+        "customers",
+        "the database is always the target's"
+    );
+}
+
+#[test]
+fn what_is_recorded_is_configured() {
+    for mode in ["commands", "full", "results"] {
+        let world = World::with(|config| config.with("[connection]", &format!("record = \"{mode}\"")));
+        let client = world.connect();
+        client.simple("CREATE TABLE t (name text)").unwrap();
+        client.query("INSERT INTO t VALUES ($1)", &[&"a secret value"]).unwrap();
+        client.query("SELECT name || ' comes back' FROM t", &[]).unwrap();
+        client.simple("SELECT 1 / 0").unwrap_err();
+        drop(client);
+        let sessions = world.gateway.closed_sessions().unwrap();
+        let operations = sessions[0]["operations"].as_array().unwrap();
+        let insert = operations.iter().find(|operation| operation["kind"] == "execute").unwrap();
+        assert_eq!(insert["text"], "INSERT INTO t VALUES ($1)", "{mode}");
+        assert_eq!(operations.last().unwrap()["outcome"]["error"]["code"], "22012", "{mode}");
+        world.gateway.closed_sessions().unwrap();
+        let kept = |text: &str| {
+            crate::faults::segments(&world.gateway.ledger_dir()).iter().any(|segment| {
+                let bytes = std::fs::read(segment).unwrap();
+                bytes.windows(text.len()).any(|window| window == text.as_bytes())
+            })
+        };
+        assert_eq!(kept("a secret value"), mode != "commands", "{mode}: parameters");
+        assert_eq!(kept("a secret value comes back"), mode == "results", "{mode}: what came back");
+        assert!(kept("INSERT INTO t"), "{mode}: texts");
+        world.intact();
     }
 }

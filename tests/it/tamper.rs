@@ -226,6 +226,9 @@ fn a_tail_that_was_cut_and_filled_up_again_is_found_with_a_sinks_checkpoint() {
     let kept = kept.to_str().unwrap();
     world.intact();
 
+    let output = Specimen::of(&world).verify(|_| (), &["--checkpoint", kept]);
+    assert_eq!(output.status.code(), Some(0), "whole: {}", all(&output));
+
     // Cut: the ledger as it was before.
     let output = before.verify(|_| (), &["--checkpoint", kept]);
     assert_eq!(output.status.code(), Some(1), "cut: {}", all(&output));
@@ -272,4 +275,29 @@ fn what_cannot_be_told_is_exit_2() {
     let nowhere = world.gateway.dir().join("nowhere");
     assert_eq!(verify(&nowhere, &key, &[]).status.code(), Some(2), "no such folder");
     assert_eq!(verify(&world.gateway.ledger_dir(), &nowhere, &[]).status.code(), Some(2), "no key");
+}
+
+#[test]
+fn a_finding_has_a_code_and_a_place() {
+    let (mut world, _events) = small();
+    world.gateway.stop().unwrap();
+    let specimen = Specimen::of(&world);
+    let (name, _) = specimen.first_segment();
+    let text = b"SELECT 'first'";
+    let place = specimen.files[name]
+        .windows(text.len())
+        .position(|window| window == text)
+        .expect("the recorded text");
+    let output = specimen.verify(|files| files.get_mut(name).unwrap()[place] = b'D', &["--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", all(&output));
+    let document = serde_json::from_slice(&output.stdout).unwrap();
+    crate::cli::valid("verify", &document);
+    assert_eq!(document["result"], "findings");
+    let findings = document["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["code"] == "PAYCT"), "{document:#}");
+    let of_the_operation =
+        findings.iter().find(|finding| !finding["sequence"].is_null()).expect("which operation it was");
+    assert_eq!(of_the_operation["sequence"], 1, "{document:#}");
+    assert!(of_the_operation["offset"].as_u64().unwrap() <= place as u64);
+    assert!(of_the_operation["file"].as_str().unwrap().ends_with(name.to_str().unwrap()));
 }

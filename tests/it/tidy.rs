@@ -99,16 +99,6 @@ fn dependencies_point_one_way() {
 }
 
 #[test]
-fn one_tls_stack_and_one_provider_of_cryptography() {
-    let lock = manifest(&repository().join("Cargo.lock"));
-    let names: Vec<&str> =
-        lock["package"].as_array().unwrap().iter().map(|package| package["name"].as_str().unwrap()).collect();
-    for name in ["openssl", "openssl-sys", "native-tls", "ring"] {
-        assert!(!names.contains(&name), "{name} is in Cargo.lock");
-    }
-}
-
-#[test]
 fn every_module_says_what_it_is() {
     for path in sources(&[".rs"]) {
         let text = fs::read_to_string(&path).unwrap();
@@ -122,13 +112,20 @@ fn every_module_says_what_it_is() {
 
 #[test]
 fn crates_introduce_themselves() {
+    let mut silent = Vec::new();
     for folder in crates().keys() {
         let root = repository().join("crates").join(folder).join("src");
         let root = if root.join("lib.rs").exists() { root.join("lib.rs") } else { root.join("main.rs") };
         let text = fs::read_to_string(&root).unwrap();
         let lines = text.lines().filter(|line| line.starts_with("//!")).count();
-        assert!(lines >= 3, "{folder}: crate documentation of {lines} lines");
+        if lines < 3 {
+            silent.push(format!("{folder}: {lines} lines"));
+        }
     }
+    assert!(
+        silent.is_empty(),
+        "crate documentation says what a crate does, does not do, and how: {silent:?}"
+    );
 }
 
 #[test]
@@ -168,6 +165,10 @@ fn modules_are_of_a_readable_size() {
 fn every_test_binary_lifts_clippys_rules_for_helpers_too() {
     for path in sources(&["main.rs"]).into_iter().filter(|path| path.ends_with("it/main.rs")) {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("#![cfg(test)]\n//!"), "{}", path.display());
+        assert!(
+            text.contains("\n#![cfg(test)]\n") || text.starts_with("#![cfg(test)]\n"),
+            "{}",
+            path.display()
+        );
     }
 }

@@ -101,11 +101,13 @@ fn drivers_work_over_tls() {
     psycopg.arg(drivers.join("psycopg/work.py"));
     let mut node = Command::new("node");
     node.arg(drivers.join("node/work.cjs")).env("NODE_PATH", tool("node/node_modules"));
+    node.env("NODE_EXTRA_CA_CERTS", certificates.ca());
     let mut jdbc = Command::new("java");
     jdbc.arg("-cp").arg(format!("{}:/usr/share/java/postgresql.jar", tool("jdbc").display())).arg("Work");
     for mut command in [psycopg, node, jdbc, Command::new(tool("go/work"))] {
         let output = command.envs(environment(&world, "verify-full", &certificates.ca())).output().unwrap();
-        assert!(output.status.success(), "{command:?}: {}", all(&output));
+        let program = command.get_program();
+        assert!(output.status.success(), "{program:?}: {}", all(&output));
     }
     world.agree().unwrap();
 }

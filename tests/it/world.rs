@@ -122,11 +122,18 @@ impl World {
         record::compare_all(&self.server_log()?, &sessions, &|kind, value| self.print(kind, value))
     }
 
-    /// How the server prints a value of this type.
-    pub(crate) fn print(&self, kind: &str, value: &str) -> Option<String> {
+    /// How the server prints a value of this type; of an unknown one, of those that it may take it for.
+    pub(crate) fn print(&self, kind: &str, value: &str) -> Vec<String> {
         let hex: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let kind = kind.strip_prefix('_').map_or_else(|| kind.to_owned(), |element| format!("{element}[]"));
-        self.server.psql(&format!("SELECT convert_from(decode('{hex}', 'hex'), 'UTF8')::{kind}")).ok()
+        let kinds = match (kind, kind.strip_prefix('_')) {
+            ("unknown", _) => vec!["text[]".to_owned(), "jsonb".to_owned(), "timestamptz".to_owned()],
+            (_, Some(element)) => vec![format!("{element}[]")],
+            (kind, None) => vec![kind.to_owned()],
+        };
+        let print = |kind| {
+            self.server.psql(&format!("SELECT convert_from(decode('{hex}', 'hex'), 'UTF8')::{kind}")).ok()
+        };
+        kinds.into_iter().filter_map(print).collect()
     }
 
     /// Runs `verify` on the gateway's ledger; its exit code and what it printed.

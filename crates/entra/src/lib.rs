@@ -63,3 +63,7 @@ pub use clock::{Clock, SystemClock};
 pub use metrics::Counters;
 pub use providers::Providers;
 pub use settings::{Cloud, Common, Entra, Graph, Oidc, Roots, Settings, SettingsError};
+
+// What peers reach is private here, and fuzzing has to reach it too; cargo-fuzz sets this, nothing else does.
+#[cfg(fuzzing)]
+pub mod fuzzing;

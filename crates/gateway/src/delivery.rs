@@ -82,9 +82,8 @@ impl Delivery {
 fn filter(settings: &SinkSettings, config: &Config) -> Filter {
     let wanted =
         |name: &str| settings.connections.as_ref().is_none_or(|names| names.iter().any(|n| n == name));
-    let exported = |export: &Option<Vec<String>>| {
-        export.as_ref().is_none_or(|sinks| sinks.contains(&settings.name))
-    };
+    let exported =
+        |export: &Option<Vec<String>>| export.as_ref().is_none_or(|sinks| sinks.contains(&settings.name));
     let passing: BTreeSet<String> = config
         .connections
         .iter()

@@ -24,6 +24,9 @@ use crate::delivery::Delivery;
 use crate::metrics::{Measures, SinkMeasures, Streams};
 use crate::tls::Certificate;
 
+/// How long a reload waits for the keys of new identity settings.
+const KEYS_WAIT: Duration = Duration::from_secs(15);
+
 /// The identity providers in force: swapped as a whole on reload.
 pub(crate) struct Provider(ArcSwap<Providers>);
 
@@ -134,12 +137,19 @@ impl Gateway {
     }
 
     /// Puts another configuration in force, as far as that can be done without a restart; returns what can't.
-    pub(crate) fn reload(&self, config: Config) -> Result<Vec<&'static str>> {
+    ///
+    /// New identity settings count once their keys are loaded; where that fails the old ones stay, and groups that only
+    /// the new ones know let nobody in.
+    pub(crate) async fn reload(&self, config: Config) -> Result<Vec<&'static str>> {
         let config = Arc::new(config);
         let old = self.config.load_full();
         let providers = Providers::new(config.identity.clone())?;
-        providers.start();
-        self.provider.0.store(providers);
+        if tokio::time::timeout(KEYS_WAIT, providers.refresh()).await.unwrap_or(false) {
+            providers.start();
+            self.provider.0.store(providers);
+        } else {
+            tracing::error!("the keys of the new [identity] could not be loaded; the settings in force stay");
+        }
         if let Some(certificate) = &self.certificate {
             certificate.reload()?;
         }

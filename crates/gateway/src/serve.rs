@@ -179,11 +179,11 @@ async fn until_signal(gateway: &Arc<Gateway>, tasks: &mut tokio::task::JoinSet<R
         tokio::select! {
             _ = terminate.recv() => return Ok(false),
             _ = interrupt.recv() => return Ok(false),
-            _ = hangup.recv() => reload(gateway, "SIGHUP"),
+            _ = hangup.recv() => reload(gateway, "SIGHUP").await,
             Some(()) = changed.recv() => {
                 tokio::time::sleep(SETTLE).await;
                 while changed.try_recv().is_ok() {}
-                reload(gateway, "a changed file");
+                reload(gateway, "a changed file").await;
             }
             _ = look.tick() => if gateway.ledger.admits() == Admission::Nothing {
                 tracing::error!("the ledger failed: nothing can be recorded, so the gateway ends");
@@ -195,7 +195,7 @@ async fn until_signal(gateway: &Arc<Gateway>, tasks: &mut tokio::task::JoinSet<R
     }
 }
 
-fn reload(gateway: &Arc<Gateway>, why: &str) {
+async fn reload(gateway: &Arc<Gateway>, why: &str) {
     let config = match Config::read(&gateway.config().path) {
         Ok(config) => config,
         Err(error) => {
@@ -203,7 +203,7 @@ fn reload(gateway: &Arc<Gateway>, why: &str) {
             return;
         }
     };
-    match gateway.reload(config) {
+    match gateway.reload(config).await {
         Ok(restart) if restart.is_empty() => tracing::info!(why, "reloaded"),
         Ok(restart) => tracing::warn!(why, ?restart, "reloaded; what is named needs a restart"),
         Err(error) => tracing::error!(error = format!("{error:#}"), why, "not reloaded"),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::log::Inner;
 use crate::note::Checkpoint;
+use crate::sequencer::Batch;
 use crate::settings::SYNC_BOUNDS;
 use crate::writer::Written;
 use crate::{LedgerError, SyncMode};
@@ -32,6 +33,7 @@ pub(crate) struct Control {
 impl Inner {
     /// The committer's thread.
     pub(crate) fn commit_until_stopped(&self) {
+        let _guard = DiesWithThread(self);
         while self.wait_for_work() {
             if self.commit_round().is_err() {
                 return;
@@ -103,9 +105,7 @@ impl Inner {
 
     fn write_one(&self) -> Result<Written, LedgerError> {
         let mut writer = self.writer.lock();
-        let batch = self.sequencer.lock().take();
-        self.room.notify_all();
-        let Some(batch) = batch else { return self.alive(writer.commit()) };
+        let Some(batch) = self.take_batch() else { return self.alive(writer.commit()) };
         let written = self.alive(writer.write(&batch, true, &self.spares))?;
         self.segment_room.store(writer.room(), SeqCst);
         self.written.store(writer.frontier.size(), SeqCst);
@@ -115,13 +115,20 @@ impl Inner {
         Ok(written)
     }
 
+    fn take_batch(&self) -> Option<Batch> {
+        let mut sequencer = self.sequencer.lock();
+        let batch = sequencer.take();
+        self.queued.store(sequencer.queued_bytes(), SeqCst);
+        self.room.notify_all();
+        batch
+    }
+
     /// Writes all that is pending, without a commit.
     pub(crate) fn flush(&self) -> Result<(), LedgerError> {
         let mut writer = self.writer.lock();
         loop {
             self.check_alive()?;
-            let Some(batch) = self.sequencer.lock().take() else { break };
-            self.room.notify_all();
+            let Some(batch) = self.take_batch() else { break };
             self.alive(writer.write(&batch, false, &self.spares))?;
             self.counters.lock().bytes += batch.bytes;
             self.sequencer.lock().recycle(batch);
@@ -178,7 +185,10 @@ impl Inner {
 
     fn die(&self, reason: String) -> LedgerError {
         if self.dead.set(reason.clone()).is_ok() {
-            tracing::error!(reason, "the ledger is dead: nothing is recorded, and nothing forwarded, any more");
+            tracing::error!(
+                reason,
+                "the ledger is dead: nothing is recorded, and nothing forwarded, any more"
+            );
         }
         let waiters = std::mem::take(&mut self.control.lock().waiters);
         waiters.into_iter().for_each(|(_, waker)| waker.wake());
@@ -203,6 +213,17 @@ impl Inner {
             return Some(Ok(()));
         }
         self.check_alive().err().map(Err)
+    }
+}
+
+/// A committer that panics takes the log with it: nobody must wait for ever.
+struct DiesWithThread<'a>(&'a Inner);
+
+impl Drop for DiesWithThread<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.die("the committer panicked".to_owned());
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
 use crate::note::{NOTE_BYTES_MAX, SigningKey};
-use crate::segment::{self, Header, SEGMENT_BYTES_MIN};
+use crate::segment::{self, Header, SEGMENT_BYTES_LEAST, SEGMENT_BYTES_MAX};
 use crate::spare::Spares;
 use crate::writer::install;
 use crate::{OpenError, Settings};
@@ -25,8 +25,8 @@ pub(crate) fn origin(settings: &Settings) -> Result<String, OpenError> {
             return Err(OpenError::Setting { name, message });
         }
     }
-    if settings.segment_bytes < SEGMENT_BYTES_MIN || settings.segment_bytes > 1 << 40 {
-        let message = format!("{SEGMENT_BYTES_MIN} bytes to 1 TiB are expected");
+    if !(SEGMENT_BYTES_LEAST..=SEGMENT_BYTES_MAX).contains(&settings.segment_bytes) {
+        let message = format!("{SEGMENT_BYTES_LEAST} to {SEGMENT_BYTES_MAX} bytes are expected");
         return Err(OpenError::Setting { name: "segment", message });
     }
     if settings.heartbeat.is_zero() {
@@ -86,7 +86,8 @@ pub(crate) fn identity(
         disk.create_dir(&fresh).map_err(at(&fresh))?;
         let keys = paths.data.join("keys");
         disk.create_dir(&keys).map_err(at(&keys))?;
-        let (_, text) = SigningKey::generate(origin).map_err(|error| damaged(&paths.key, 0, error.to_string()))?;
+        let (_, text) =
+            SigningKey::generate(origin).map_err(|error| damaged(&paths.key, 0, error.to_string()))?;
         disk.put(&paths.key, text.as_bytes(), true).map_err(at(&paths.key))?;
     } else if !exists && !unfinished {
         return Err(damaged(&paths.ledger, 0, "the ledger is missing, while its key is there"));
@@ -137,8 +138,7 @@ fn create(
     let origin = &key.public().name;
     disk.put(&fresh.join("origin"), format!("{origin}\n").as_bytes(), false).map_err(at(fresh))?;
     disk.put(&fresh.join("log.vkey"), format!("{}\n", key.public()).as_bytes(), false).map_err(at(fresh))?;
-    let header =
-        Header { origin: origin.clone(), segment: 0, first: 0, previous_commit: None, length: 0 };
+    let header = Header { origin: origin.clone(), segment: 0, first: 0, previous_commit: None, length: 0 };
     install(disk, &segments, spares, 0, header).map_err(at(&segments.join(segment::file_name(0))))?;
     disk.rename(fresh, &paths.ledger).map_err(at(&paths.ledger))
 }

@@ -63,7 +63,7 @@ pub trait DiskFile: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FileSystem;
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl FileSystem {
     fn sync_parent(path: &Path) -> io::Result<()> {
@@ -151,7 +151,11 @@ impl Disk for FileSystem {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        if path.is_dir() {
+            fs::remove_dir_all(path)?
+        } else {
+            fs::remove_file(path)?
+        }
         Self::sync_parent(path)
     }
 
@@ -171,7 +175,8 @@ impl Disk for FileSystem {
 
     fn is_locked(&self, dir: &Path) -> bool {
         let Ok(handle) = File::open(dir) else { return false };
-        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockShared)
+            == Err(rustix::io::Errno::WOULDBLOCK)
     }
 }
 

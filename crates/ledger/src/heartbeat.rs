@@ -9,7 +9,7 @@ use verbatim_core::{AuditEvent, Fields, SessionId, Timestamp, Value, Visitor};
 
 use crate::hash::hex;
 use crate::log::Inner;
-use crate::sequencer::mono_now;
+use crate::sequencer::{CLOCK_BOUND_NANOS, mono_now};
 use crate::{Admission, HeartbeatFacts, LedgerError, SyncMode};
 
 /// The kinds of the ledger's own entries.
@@ -109,7 +109,8 @@ impl AuditEvent for ClockStepped {
 
     fn visit(&self, visitor: &mut dyn Visitor) {
         visitor.field("reason", Value::Text(self.reason));
-        visitor.field("wall_ms", Value::Signed(i64::try_from(self.wall / 1_000_000).unwrap_or(i64::MAX >> 11)));
+        visitor
+            .field("wall_ms", Value::Signed(i64::try_from(self.wall / 1_000_000).unwrap_or(i64::MAX >> 11)));
         visitor.field("mono_ms", Value::Unsigned(self.mono / 1_000_000));
     }
 }
@@ -196,9 +197,9 @@ pub(crate) fn beat(inner: &Inner, state: State) -> Result<u64, LedgerError> {
         let sessions = inner.sessions.lock();
         // A session whose first entry is on its way has nothing to state yet.
         let last = |next: u64| next.checked_sub(1);
-        let listed = sessions.iter().filter_map(|(id, shared)| {
-            last(shared.next.load(SeqCst)).map(|last| OpenSession(*id, last))
-        });
+        let listed = sessions
+            .iter()
+            .filter_map(|(id, shared)| last(shared.next.load(SeqCst)).map(|last| OpenSession(*id, last)));
         (sessions.len() as u64, listed.take(SESSIONS_LISTED_MAX).collect())
     };
     let previous =
@@ -212,6 +213,16 @@ pub(crate) fn beat(inner: &Inner, state: State) -> Result<u64, LedgerError> {
         open,
         facts: facts.map(|facts| facts()).unwrap_or_default(),
     })
+}
+
+/// Says so where the wall clock is behind the last entry of the process before.
+pub(crate) fn mention_clock_set_back(inner: &Inner, last_time: u64) -> Result<(), LedgerError> {
+    let now = Timestamp::now().as_nanos();
+    if now.saturating_add(CLOCK_BOUND_NANOS) >= last_time {
+        return Ok(());
+    }
+    let wall = i128::from(now) - i128::from(last_time);
+    inner.append_to_node(&ClockStepped { reason: "step", wall, mono: 0 }).map(drop)
 }
 
 /// The heartbeats' thread. It is woken to stop, and when an append saw the clock go back.

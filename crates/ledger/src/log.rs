@@ -2,17 +2,19 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
-use verbatim_core::event::{Aborted, kind};
-use verbatim_core::{AuditEvent, BoxFuture, SessionId};
+use verbatim_core::event::{Aborted, SessionClosed, kind};
+use verbatim_core::{AuditEvent, BoxFuture, CloseReason, SessionId};
 
 use crate::chain::{Chain, is_of_a_session};
 use crate::commit::{Control, Durable};
@@ -29,6 +31,9 @@ use crate::{Admission, Checkpoint, HeartbeatFacts, LedgerError, OpenError, Recov
 
 /// Entries that wait for being written may take this many bytes; who appends more waits.
 const QUEUE_BYTES_MAX: u64 = 256 << 20;
+
+/// How often the newest checkpoint is put on its other volume, at most; at the end it is in any case.
+const KEPT_EVERY: Duration = Duration::from_secs(1);
 
 /// What gives the gateway's share of a heartbeat.
 pub(crate) type Facts = Arc<dyn Fn() -> HeartbeatFacts + Send + Sync>;
@@ -78,6 +83,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Mutex<Stats>,
     /// Bytes that the open segment, and spares and file system, still take.
     pub(crate) segment_room: AtomicU64,
+    /// Bytes that were appended and not written.
+    pub(crate) queued: AtomicU64,
     pub(crate) other_room: AtomicU64,
     pub(crate) clock_back: AtomicBool,
     /// The log was closed.
@@ -113,16 +120,32 @@ impl Ledger {
     /// [`OpenError::Damaged`] where the record itself is not as it was written: that is never repaired. Otherwise: a setting
     /// out of range, a folder in use, an input or output error.
     pub fn open(settings: Settings) -> Result<(Self, Recovery), OpenError> {
+        if settings.segment_bytes < segment::SEGMENT_BYTES_MIN {
+            let message = format!("at least {} bytes are expected", segment::SEGMENT_BYTES_MIN);
+            return Err(OpenError::Setting { name: "segment", message });
+        }
         Self::open_on(settings, Arc::new(FileSystem))
     }
 
-    /// As [`Self::open`], on another disk than the machine's.
+    /// As [`Self::open`], on another disk than the machine's, where segments may be as short as
+    /// [`SEGMENT_BYTES_LEAST`](segment::SEGMENT_BYTES_LEAST).
     ///
     /// # Errors
     /// As for [`Self::open`].
     pub fn open_on(settings: Settings, disk: Arc<dyn Disk>) -> Result<(Self, Recovery), OpenError> {
         let found = recover::open(&settings, &disk)?;
-        let recover::Found { lock, writer, spares, node, sessions, boot, newest, mut recovery, crash } = found;
+        let recover::Found {
+            lock,
+            writer,
+            spares,
+            node,
+            sessions,
+            boot,
+            newest,
+            mut recovery,
+            crash,
+            last_time,
+        } = found;
         let (maintenance, maintenance_wakes) = sync_channel(1);
         let (heartbeats, heartbeat_wakes) = sync_channel(1);
         let origin = writer.key.public().name.clone();
@@ -149,6 +172,7 @@ impl Ledger {
             counters: Mutex::new(Stats::default()),
             segment_room: AtomicU64::new(writer.room()),
             other_room: AtomicU64::new(0),
+            queued: AtomicU64::new(0),
             clock_back: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             maintenance,
@@ -159,7 +183,7 @@ impl Ledger {
             settings,
         });
         inner.look_at_space();
-        recover::put_on_record(&inner, sessions, crash, &mut recovery)?;
+        recover::put_on_record(&inner, sessions, crash, last_time, &mut recovery)?;
         let ledger = Self(Arc::new(Handle { inner, threads: Mutex::new(Vec::new()) }));
         ledger.0.start(maintenance_wakes, heartbeat_wakes)?;
         Ok((ledger, recovery))
@@ -226,10 +250,16 @@ impl Ledger {
         stats
     }
 
-    /// Commits what is pending and a last heartbeat, and stops the ledger's threads. Blocking; the second call does
-    /// nothing.
+    /// Closes sessions that are still open (as drained, their unanswered operations as aborted), commits what is pending
+    /// and a last heartbeat, and stops the ledger's threads. Blocking; the second call does nothing.
     pub fn close(&self) {
         self.0.close();
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ledger({})", self.0.inner.origin)
     }
 }
 
@@ -252,10 +282,11 @@ impl Handle {
         if threads.is_empty() {
             return;
         }
-        // Where the log is dead or full it can't be said; the next start will call it a crash, which it is.
-        let _ = heartbeat::beat(&self.inner, State::Stopped);
-        self.inner.sequencer.lock().closed = true;
+        // No new sessions and operations from here on.
         self.inner.stopped.store(true, SeqCst);
+        // Where the log is dead or full it can't be said; the next start will call it a crash, which it is.
+        let _ = self.inner.close_sessions().and_then(|()| heartbeat::beat(&self.inner, State::Stopped));
+        self.inner.sequencer.lock().closed = true;
         self.inner.control.lock().stop = true;
         self.inner.signal.notify_all();
         self.inner.room.notify_all();
@@ -288,30 +319,18 @@ impl SessionLog {
     /// # Errors
     /// [`LedgerError::Closed`] after the close; see there for the others. What was refused left no trace.
     pub fn append(&self, event: &dyn AuditEvent) -> Result<u64, LedgerError> {
-        let inner = &*self.inner;
-        let mut chain = self.shared.chain.lock();
-        chain.admits(event.kind(), event.answers())?;
-        if event.kind() == kind::SESSION_CLOSE {
-            while let Some((&entry, &sequence)) = chain.intents.first_key_value() {
-                inner.append(&self.shared, &mut chain, &Aborted { entry, sequence })?;
-            }
-        }
-        let index = inner.append(&self.shared, &mut chain, event)?;
-        match event.kind() {
-            kind::SESSION_OPEN => {
-                inner.sessions.lock().insert(self.id, Arc::clone(&self.shared));
-            }
-            kind::SESSION_CLOSE => {
-                inner.sessions.lock().remove(&self.id);
-            }
-            _ => {}
-        }
-        Ok(index)
+        self.inner.append_to_session(self.id, &self.shared, event)
     }
 
     /// The session.
     pub fn id(&self) -> SessionId {
         self.id
+    }
+}
+
+impl fmt::Debug for SessionLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionLog({})", self.id)
     }
 }
 
@@ -321,6 +340,47 @@ impl Inner {
             return Err(LedgerError::OutOfOrder { what: "an entry of this kind belongs to a session" });
         }
         self.append(&self.node, &mut self.node.chain.lock(), event)
+    }
+
+    fn append_to_session(
+        &self,
+        id: SessionId,
+        shared: &Arc<Shared>,
+        event: &dyn AuditEvent,
+    ) -> Result<u64, LedgerError> {
+        let mut chain = shared.chain.lock();
+        chain.admits(event.kind(), event.answers())?;
+        if event.kind() == kind::SESSION_CLOSE {
+            while let Some((&entry, &sequence)) = chain.intents.first_key_value() {
+                self.append(shared, &mut chain, &Aborted { entry, sequence })?;
+            }
+        }
+        let index = self.append(shared, &mut chain, event)?;
+        match event.kind() {
+            kind::SESSION_OPEN => {
+                self.sessions.lock().insert(id, Arc::clone(shared));
+            }
+            kind::SESSION_CLOSE => {
+                self.sessions.lock().remove(&id);
+            }
+            _ => {}
+        }
+        Ok(index)
+    }
+
+    /// Closes what is still open when the ledger is: a record that stopped in order has no loose ends.
+    fn close_sessions(&self) -> Result<(), LedgerError> {
+        let open: Vec<_> =
+            self.sessions.lock().iter().map(|(id, shared)| (*id, Arc::clone(shared))).collect();
+        let close = SessionClosed { reason: CloseReason::Drained };
+        for (id, shared) in open {
+            match self.append_to_session(id, &shared, &close) {
+                // Its own thread was faster.
+                Ok(_) | Err(LedgerError::Closed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Appends to a chain whose lock is held: prepared outside of the shared lock, put in order inside.
@@ -363,6 +423,7 @@ impl Inner {
         self.check_alive()?;
         let sequenced = sequencer.append(entries, bytes, chain.last, answers);
         self.appended.store(sequenced.next, SeqCst);
+        self.queued.store(sequencer.queued_bytes(), SeqCst);
         drop(sequencer);
         chain.advance(kind, sequenced.first, answers, operation, sequenced.leaf);
         chain.next += count - 1;
@@ -386,9 +447,12 @@ impl Inner {
             kind::INTENT | kind::CHUNK => self.admits() >= Admission::NoNewSessions,
             _ => true,
         };
+        if !admitted && self.stopped.load(SeqCst) {
+            return Err(LedgerError::Closed);
+        }
         let needed = bytes + segment::HEADER_ROOM + segment::COMMIT_ROOM + segment::SEAL_ROOM;
-        let elsewhere = self.other_room.load(SeqCst);
-        if !admitted || (self.segment_room.load(SeqCst) < needed && elsewhere < needed) {
+        let taken = needed + self.queued.load(SeqCst);
+        if !admitted || (self.segment_room.load(SeqCst) < taken && self.other_room.load(SeqCst) < taken) {
             return Err(LedgerError::Full);
         }
         if bytes > segment::capacity(self.settings.segment_bytes) {
@@ -426,6 +490,7 @@ impl Inner {
 
     /// The segment maker's thread: keeps spares ready, and the newest checkpoint on its other volume.
     fn maintain(&self, wakes: &Receiver<()>) {
+        let mut kept: Option<Instant> = None;
         loop {
             while !self.stopped.load(SeqCst) {
                 match self.spares.refill() {
@@ -437,7 +502,10 @@ impl Inner {
                     }
                 }
             }
-            self.keep_checkpoint();
+            if kept.is_none_or(|kept| kept.elapsed() >= KEPT_EVERY) {
+                self.keep_checkpoint();
+                kept = Some(Instant::now());
+            }
             if self.stopped.load(SeqCst) {
                 return;
             }

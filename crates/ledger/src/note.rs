@@ -198,7 +198,8 @@ impl SigningKey {
         if name.is_empty() || name.contains('+') || name.contains(char::is_whitespace) {
             return Err(InvalidNote("a key's name has no space and no +"));
         }
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| InvalidNote("the seed has 32 bytes"))?;
+        let pair =
+            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| InvalidNote("the seed has 32 bytes"))?;
         let key = pair.public_key().as_ref().try_into().map_err(|_| InvalidNote("not an Ed25519 key"))?;
         let public = VerifyingKey { name: name.to_owned(), key };
         let id = public.id();

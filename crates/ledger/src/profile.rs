@@ -189,7 +189,8 @@ impl<'a> Parser<'a> {
         self.at += 1;
         let mut owned: Option<String> = None;
         loop {
-            let clean = self.rest().bytes().take_while(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\');
+            let clean =
+                self.rest().bytes().take_while(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\');
             let piece = self.rest().get(..clean.count()).unwrap_or_default();
             self.at += piece.len();
             match self.peek() {
@@ -228,7 +229,9 @@ impl<'a> Parser<'a> {
             }
         }
         let digits = self.rest().strip_prefix("\\u00").and_then(|rest| rest.get(..2));
-        let lower = digits.filter(|digits| !digits.bytes().any(|byte| byte.is_ascii_uppercase()));
+        // Digits alone: what reads numbers takes a sign as well.
+        let lower =
+            digits.filter(|digits| digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
         let code = lower.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match code {
             Some(code) if code < 0x20 && !matches!(code, b'\n' | b'\r' | b'\t' | 0x08 | 0x0c) => {
@@ -282,6 +285,7 @@ mod tests {
             (r#"{"a":"\u0041"}"#, "an escape that the writer does not use"),
             (r#"{"a":"\u000a"}"#, "an escape that the writer does not use"),
             (r#"{"a":"\u001F"}"#, "an escape that the writer does not use"),
+            (r#"{"a":"\u00+1"}"#, "an escape that the writer does not use"),
             (r#"{"a":"\/"}"#, "an escape that the writer does not use"),
             ("{\"a\":\"\n\"}", "a control character, or no end of the string"),
             (r#"{"a_b64":"+/8="}"#, "no base64url under a key that ends in _b64"),

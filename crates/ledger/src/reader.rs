@@ -285,7 +285,9 @@ enum Step {
 
 fn step(here: &mut At, next: u64, limit: u64) -> io::Result<Step> {
     match here.window.frame(here.offset)? {
-        Found::End | Found::Blank => Ok(Step::Nothing("the file ends before the entry that is due".to_owned())),
+        Found::End | Found::Blank => {
+            Ok(Step::Nothing("the file ends before the entry that is due".to_owned()))
+        }
         Found::Broken(fault) | Found::Damaged(_, fault) => Ok(Step::Nothing(fault.to_string())),
         Found::Frame(frame) => match frame.kind {
             Kind::Commit => match std::str::from_utf8(frame.body) {
@@ -331,7 +333,9 @@ impl Record {
                     let record = Self { envelope: Bytes::copy_from_slice(frame.body), payload };
                     return Ok(Extent::Whole(record, offset + frame.length as u64 - from));
                 }
-                Found::Broken(fault) | Found::Damaged(_, fault) => return Ok(Extent::None(fault.to_string())),
+                Found::Broken(fault) | Found::Damaged(_, fault) => {
+                    return Ok(Extent::None(fault.to_string()));
+                }
                 _ => return Ok(Extent::None("payload without an envelope".to_owned())),
             }
         }

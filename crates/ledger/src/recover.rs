@@ -39,6 +39,8 @@ pub(crate) struct Found {
     pub(crate) recovery: Recovery,
     /// What is to be put on record, unless the process before stopped in order.
     pub(crate) crash: Option<Recovered>,
+    /// The time of the last entry, in nanoseconds since 1970.
+    pub(crate) last_time: u64,
 }
 
 /// How often a locked folder is tried again: `verify` locks it for an instant, to see whether it is in use.
@@ -75,7 +77,8 @@ pub(crate) fn open(settings: &Settings, disk: &Arc<dyn Disk>) -> Result<Found, O
         aborted_operations: scanned.sessions.iter().map(|(_, chain)| chain.intents.len() as u64).sum(),
     };
     let crash = (!clean && !created).then(|| recovered(&scanned, torn, &recovery));
-    let Scanned { segment, sealed, frontier, node, sessions, newest, last_commit, .. } = scanned;
+    let Scanned { segment, sealed, frontier, node, sessions, newest, last_commit, time: last_time, .. } =
+        scanned;
     let number = segment.number;
     let signed = newest.as_ref().map_or(0, |checkpoint| checkpoint.size);
     let mut writer = Writer {
@@ -92,7 +95,7 @@ pub(crate) fn open(settings: &Settings, disk: &Arc<dyn Disk>) -> Result<Found, O
         writer.next_segment(number + 1, HEADER_ROOM, &spares).map_err(at(&paths.segments))?;
     }
     let boot = boot(&**disk)?;
-    Ok(Found { lock, writer, spares, node, sessions, boot, newest, recovery, crash })
+    Ok(Found { lock, writer, spares, node, sessions, boot, newest, recovery, crash, last_time })
 }
 
 fn lock(disk: &dyn Disk, data: &Path) -> Result<Box<dyn Any + Send + Sync>, OpenError> {
@@ -152,6 +155,7 @@ pub(crate) fn put_on_record(
     inner: &Inner,
     sessions: Vec<(SessionId, Chain)>,
     crash: Option<Recovered>,
+    last_time: u64,
     recovery: &mut Recovery,
 ) -> Result<(), OpenError> {
     if inner.appended.load(SeqCst) == 0 {
@@ -162,6 +166,7 @@ pub(crate) fn put_on_record(
     if let Some(crash) = crash {
         inner.append_to_node(&crash)?;
     }
+    heartbeat::mention_clock_set_back(inner, last_time)?;
     for (id, chain) in sessions {
         let shared = Shared::new(Some(id), chain);
         let mut chain = shared.chain.lock();

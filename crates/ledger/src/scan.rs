@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use verbatim_core::SessionId;
 
+use crate::OpenError;
 use crate::chain::Chain;
 use crate::create::{Paths, at, damaged};
 use crate::disk::Disk;
@@ -17,10 +18,9 @@ use crate::hash::{Hash, sha256};
 use crate::heartbeat::kind;
 use crate::note::{Checkpoint, Signed, VerifyingKey};
 use crate::profile::{self, Json};
-use crate::segment::{self, Header, Window};
+use crate::segment::{self, Header, Window, is_zero};
 use crate::tree::{Frontier, leaf_hash};
 use crate::writer::Open;
-use crate::OpenError;
 
 /// What a ledger holds, up to its last commit, or its last whole entry where that is kept.
 pub(crate) struct Scanned {
@@ -40,6 +40,8 @@ pub(crate) struct Scanned {
     pub(crate) stopped: bool,
     /// The name of the last boot and process.
     pub(crate) boot: String,
+    /// The time of the last entry.
+    pub(crate) time: u64,
 }
 
 /// An entry that no commit covers yet.
@@ -51,6 +53,7 @@ struct Staged {
     operation: Option<u64>,
     leaf: Hash,
     boot: String,
+    time: u64,
     /// Of a heartbeat: its state, and whether entries counted as durable once written.
     heartbeat: Option<(String, bool)>,
     /// Where its envelope's frame ends.
@@ -72,7 +75,11 @@ struct Scan<'a> {
     stopped: bool,
     within: bool,
     boot: String,
+    time: u64,
 }
+
+/// How much is looked at at once for anything but zeros.
+const PIECE_BYTES: usize = 4096;
 
 /// How the walk over a segment ended.
 enum End {
@@ -81,7 +88,7 @@ enum End {
     Blank,
     /// No whole frame.
     Broken(String),
-    /// A whole frame that does not belong there.
+    /// A whole entry that does not belong there.
     Wrong(String),
 }
 
@@ -109,6 +116,7 @@ pub(crate) fn scan(
         stopped: false,
         within: false,
         boot: String::new(),
+        time: 0,
     };
     let names = disk.list(&paths.segments).map_err(at(&paths.segments))?;
     let mut last = None;
@@ -146,7 +154,9 @@ impl Scan<'_> {
     fn header(&self, window: &mut Window, number: u64) -> Result<(Header, u64), OpenError> {
         let wrong = |message: &str| damaged(&self.file, 0, message);
         let found = window.frame(0).map_err(at(&self.file))?;
-        let Found::Frame(frame) = found else { return Err(wrong("the segment does not begin with its header")) };
+        let Found::Frame(frame) = found else {
+            return Err(wrong("the segment does not begin with its header"));
+        };
         let header = Header::parse(frame.body).filter(|_| frame.kind == Kind::Header);
         let header = header.ok_or_else(|| wrong("the segment does not begin with its header"))?;
         if header.origin != self.key.name {
@@ -166,7 +176,7 @@ impl Scan<'_> {
         let file = self.file.clone();
         let mut offset = from;
         loop {
-            let (length, taken) = match window.frame(offset).map_err(at(&file))? {
+            let (length, is_commit, taken) = match window.frame(offset).map_err(at(&file))? {
                 Found::End | Found::Blank => return Ok((offset, End::Blank)),
                 Found::Broken(fault) | Found::Damaged(_, fault) => {
                     return Ok((offset, End::Broken(fault.to_string())));
@@ -180,11 +190,14 @@ impl Scan<'_> {
                         Kind::Seal => return Ok((offset + length, End::Sealed)),
                         Kind::Header => Err("a second header".to_owned()),
                     };
-                    (length, taken)
+                    (length, frame.kind == Kind::Commit, taken)
                 }
             };
-            if let Err(message) = taken {
-                return Ok((offset, End::Wrong(message)));
+            match (taken, is_commit) {
+                (Ok(()), _) => {}
+                // No crash writes a whole frame with another content.
+                (Err(message), true) => return Err(damaged(&file, offset, message)),
+                (Err(message), false) => return Ok((offset, End::Wrong(message))),
             }
             offset += length;
         }
@@ -211,6 +224,7 @@ impl Scan<'_> {
             operation: head.operation(),
             leaf,
             boot: head.boot.to_owned(),
+            time: head.time,
             heartbeat: if head.kind == kind::HEARTBEAT { heartbeat(body) } else { None },
             end,
         });
@@ -248,6 +262,7 @@ impl Scan<'_> {
                 self.sessions.remove(&id);
             }
             self.boot = entry.boot;
+            self.time = entry.time;
         }
     }
 
@@ -269,13 +284,17 @@ impl Scan<'_> {
             let message = format!("the file has {actual} bytes instead of {}", header.length);
             return Err(damaged(&self.file, actual, message));
         }
-        let mut notes = Vec::new();
-        if let End::Broken(message) | End::Wrong(message) = end {
-            notes = self.notes_behind(&mut window, stopped_at)?;
-            let most = usize::from(matches!(end, End::Broken(_)));
-            if notes.len() > most {
-                return Err(damaged(&self.file, stopped_at, message.clone()));
-            }
+        // One batch at most was on its way, and its parts may have reached the disk in any order: so one commit may stand
+        // behind what is missing of it. More were acknowledged, and what they cover is not there any more.
+        let (message, most) = match end {
+            End::Sealed => ("", 0),
+            End::Blank => ("a hole among the entries", 1),
+            End::Broken(message) => (message.as_str(), 1),
+            End::Wrong(message) => (message.as_str(), 0),
+        };
+        let notes = self.notes_behind(&mut window, stopped_at)?;
+        if notes.len() > most {
+            return Err(damaged(&self.file, stopped_at, message));
         }
         let kept = if self.within { self.staged.len() as u64 } else { 0 };
         let kept_end = self.staged.last().map(|entry| entry.end);
@@ -310,6 +329,7 @@ impl Scan<'_> {
             notes,
             stopped: self.stopped,
             boot: self.boot,
+            time: self.time,
         })
     }
 
@@ -332,6 +352,11 @@ impl Scan<'_> {
         let length = window.file().length().map_err(at(&self.file))?;
         let mut offset = from;
         while offset < length {
+            let piece = window.get(offset, PIECE_BYTES).map_err(at(&self.file))?;
+            if is_zero(piece) {
+                offset += PIECE_BYTES as u64;
+                continue;
+            }
             let head = window.get(offset, HEADER_BYTES).map_err(at(&self.file))?;
             if !head.starts_with(&MAGIC) || frame::extent(head).is_none() {
                 offset += frame::ALIGNMENT as u64;
@@ -339,7 +364,8 @@ impl Scan<'_> {
             }
             if let Found::Frame(frame) = window.frame(offset).map_err(at(&self.file))?
                 && frame.kind == Kind::Commit
-                && let Some(note) = std::str::from_utf8(frame.body).ok().and_then(|note| Checkpoint::parse(note).ok())
+                && let Some(note) =
+                    std::str::from_utf8(frame.body).ok().and_then(|note| Checkpoint::parse(note).ok())
                 && note.signed_by(self.key) == Signed::Good
             {
                 notes.push(note.note);

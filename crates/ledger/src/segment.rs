@@ -18,8 +18,12 @@ use crate::frame::{self, Found, HEADER_BYTES};
 use crate::hash::{Hash, parse_hex, put_hex};
 use crate::profile::{self, Json};
 
-/// The shortest segment, in bytes.
+/// The shortest segment on a real disk, in bytes.
 pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+/// The shortest segment that works, in bytes: what tests use.
+pub const SEGMENT_BYTES_LEAST: u64 = 16 << 10;
+/// The longest segment, in bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 40;
 /// Room that is kept in a segment for one more commit.
 pub(crate) const COMMIT_ROOM: u64 = 2 << 10;
 /// Room that is kept in a segment for its seal.
@@ -76,7 +80,7 @@ impl Header {
         out
     }
 
-    /// Reads the body. None where it is anything else than what [`Self::encode`] makes.
+    /// Reads the body. None where it is anything else than what the ledger writes.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let parsed = profile::parse(body).ok()?;
         let header = Self {
@@ -121,7 +125,7 @@ impl Seal {
         out
     }
 
-    /// Reads the body. None where it is anything else than what [`Self::encode`] makes.
+    /// Reads the body. None where it is anything else than what the ledger writes.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let parsed = profile::parse(body).ok()?;
         let last = parsed.get("last_idx")?;
@@ -148,6 +152,13 @@ fn put_hash(out: &mut Vec<u8>, hash: Option<&Hash>) {
 
 fn nullable_hash(value: &Json<'_>) -> Option<Option<Hash>> {
     if *value == Json::Null { Some(None) } else { parse_hex(value.text()?).map(Some) }
+}
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Whether all bytes are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|piece| ZEROS.get(..piece.len()) == Some(piece))
 }
 
 /// How much is read at once, in bytes.
@@ -183,6 +194,10 @@ impl Window {
         let from = match held {
             Some(from) => from,
             None => {
+                if length <= WINDOW_BYTES {
+                    // One long frame must not keep its room for ever.
+                    self.bytes.shrink_to(WINDOW_BYTES);
+                }
                 self.bytes.resize(length.max(WINDOW_BYTES), 0);
                 let count = self.file.read_at(offset, &mut self.bytes)?;
                 self.bytes.truncate(count);

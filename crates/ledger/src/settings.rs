@@ -16,7 +16,8 @@ pub struct Settings {
     pub node: String,
     /// When an entry counts as durable.
     pub sync: SyncMode,
-    /// How long a segment file is, in bytes; at least 1 MiB.
+    /// How long a segment file is, in bytes; at least
+    /// [`SEGMENT_BYTES_MIN`](crate::segment::SEGMENT_BYTES_MIN).
     pub segment_bytes: u64,
     /// How much space is kept for outcomes, closes and the last heartbeat, in bytes.
     pub reserve_bytes: u64,

@@ -73,9 +73,9 @@ impl Spares {
         Ok(())
     }
 
-    /// Makes one more file of the usual length, if any is missing; says whether it did.
+    /// Makes one more file of the usual length, if any is missing and there is space; says whether it did.
     pub(crate) fn refill(&self) -> io::Result<bool> {
-        if self.ready.lock().1.len() >= self.wanted {
+        if self.ready.lock().1.len() >= self.wanted || self.disk.free(&self.dir)? < self.segment_bytes {
             return Ok(false);
         }
         self.prepare(self.segment_bytes)?;

@@ -13,6 +13,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::hash::hex;
 use crate::profile;
 use crate::scan::Scanned;
+use crate::segment::is_zero;
 
 /// What was set aside.
 pub(crate) struct Torn {
@@ -41,7 +42,8 @@ pub(crate) fn set_aside(
     let to = last_nonzero(file, from).map_err(at(&paths.segments))?;
     let before = remembered(disk, &pending)?;
     let Some(to) = to else { return Ok(before) };
-    let mut copies = (0_u32..).map(|copy| paths.quarantine.join(format!("{:08}-{from}.{copy}", segment.number)));
+    let mut copies =
+        (0_u32..).map(|copy| paths.quarantine.join(format!("{:08}-{from}.{copy}", segment.number)));
     let Some(path) = copies.find(|path| !disk.exists(path)) else { return Ok(before) };
     let copy = disk.create(&path, to - from).map_err(at(&path))?;
     let sha256 = copy_out(&**file, &*copy, from, to).map_err(at(&path))?;
@@ -70,7 +72,9 @@ fn last_nonzero(file: &Arc<dyn DiskFile>, from: u64) -> std::io::Result<Option<u
     while at < length {
         let count = file.read_at(at, &mut buffer)?;
         let read = buffer.get(..count).unwrap_or_default();
-        if let Some(place) = read.iter().rposition(|byte| *byte != 0) {
+        if !is_zero(read)
+            && let Some(place) = read.iter().rposition(|byte| *byte != 0)
+        {
             end = Some((at + place as u64 + 1).next_multiple_of(8).min(length));
         }
         if count == 0 {

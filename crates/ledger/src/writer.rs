@@ -71,7 +71,8 @@ impl Writer {
 
     /// Writes a commit over what has none yet.
     pub(crate) fn commit(&mut self) -> io::Result<Written> {
-        let (checkpoint, frame) = if self.frontier.size() > self.signed { self.sign() } else { (None, Vec::new()) };
+        let (checkpoint, frame) =
+            if self.frontier.size() > self.signed { self.sign() } else { (None, Vec::new()) };
         if !frame.is_empty() {
             self.put(&[&frame])?;
         }

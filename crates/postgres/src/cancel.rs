@@ -6,11 +6,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand;
 use bytes::{BufMut, Bytes};
 use parking_lot::Mutex;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 use verbatim_core::{OpenSession, Operation, Operations, Outcome, Refusal, Status, TargetError};
 
@@ -19,6 +22,8 @@ use crate::target::{BackendKey, Target};
 
 /// The kind of BackendKeyData.
 const BACKEND_KEY_DATA: u8 = b'K';
+/// How long the end of a session waits for cancel requests on their way to the target.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// The keys of every open session, over all listeners.
 #[derive(Default)]
@@ -34,6 +39,8 @@ struct Cancellable {
     target: Arc<Target>,
     session: Arc<dyn OpenSession>,
     operations: Operations,
+    /// Read while a request is carried out; written by the session's end, which waits for that.
+    open: Arc<RwLock<()>>,
 }
 
 /// Keeps a session's key known; dropped, the key is unknown.
@@ -66,20 +73,30 @@ impl Registry {
     ) -> Result<Registration, Refusal> {
         let mut secret = vec![0; length];
         rand::fill(&mut secret).map_err(|_| Refusal::Busy { reason: "random numbers".into() })?;
-        let entry = Arc::new(Cancellable { secret: secret.into(), key, target, session, operations });
+        let entry = Arc::new(Cancellable {
+            secret: secret.into(),
+            key,
+            target,
+            session,
+            operations,
+            open: Arc::default(),
+        });
         self.sessions.lock().entry(entry.key.process_id).or_default().push(Arc::clone(&entry));
         Ok(Registration { registry: Arc::clone(self), entry })
     }
 
-    fn find(&self, process_id: u32, secret: &[u8]) -> Option<Arc<Cancellable>> {
+    /// The session that this key was given to, and what keeps it from closing meanwhile.
+    fn find(&self, process_id: u32, secret: &[u8]) -> Option<(Arc<Cancellable>, OwnedRwLockReadGuard<()>)> {
         let sessions = self.sessions.lock();
         let known = |entry: &&Arc<Cancellable>| verify_slices_are_equal(&entry.secret, secret).is_ok();
-        sessions.get(&process_id)?.iter().find(known).cloned()
+        let entry = sessions.get(&process_id)?.iter().find(known)?;
+        let open = Arc::clone(&entry.open).try_read_owned().ok()?;
+        Some((Arc::clone(entry), open))
     }
 
     /// Does what a CancelRequest asks, if its key is known.
     pub(crate) async fn request(&self, process_id: u32, secret: &[u8]) -> Requested {
-        let Some(entry) = self.find(process_id, secret) else { return Requested::Unknown };
+        let Some((entry, _open)) = self.find(process_id, secret) else { return Requested::Unknown };
         let operation = Operation::new(entry.session.next_sequence(), "cancel");
         let mut operations = entry.operations.clone();
         let permit = match operations.ready().await {
@@ -127,6 +144,15 @@ impl Registration {
             out.put_u32(self.entry.key.process_id);
             out.put_slice(&self.entry.secret);
         })
+    }
+
+    /// Makes the key unknown, and waits for requests that are on their way: their outcomes belong into the session,
+    /// which a client often closes as soon as it has cancelled.
+    pub(crate) async fn settle(self) {
+        let open = Arc::clone(&self.entry.open);
+        drop(self);
+        // One that takes longer has no outcome; the session's close says so.
+        let _ = timeout(SETTLING, open.write()).await;
     }
 
     /// Cancels what runs, at the gateway's own wish.

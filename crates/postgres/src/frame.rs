@@ -89,14 +89,18 @@ pub(crate) fn client_head(bytes: &[u8], limit: u64) -> Result<Option<Head>, Refu
             return Err(Refusal::Protocol { reason: "a password message after the login".into() });
         }
         unknown => {
-            return Err(Refusal::Protocol { reason: format!("an unknown message type {unknown:#04x}").into() });
+            return Err(Refusal::Protocol {
+                reason: format!("an unknown message type {unknown:#04x}").into(),
+            });
         }
     };
     let Some(length) = rest.first_chunk::<4>() else { return Ok(None) };
     // The wire's length is signed; what is negative there is far over every limit here.
     let length = u64::from(u32::from_be_bytes(*length));
     if length < 4 {
-        return Err(Refusal::Protocol { reason: format!("a message length of {length}, less than 4").into() });
+        return Err(Refusal::Protocol {
+            reason: format!("a message length of {length}, less than 4").into(),
+        });
     }
     let limit = if small { SMALL_MAX } else { limit.min(i32::MAX.unsigned_abs().into()) };
     match usize::try_from(length + 1) {
@@ -228,14 +232,18 @@ mod tests {
     /// Attack 4.
     #[test]
     fn lengths_that_no_message_can_have_are_refused_before_anything_is_allocated() {
-        for (length, code) in [(0_u32, "protocol"), (3, "protocol"), (u32::MAX, "too_large"), (1 << 31, "too_large")]
+        for (length, code) in
+            [(0_u32, "protocol"), (3, "protocol"), (u32::MAX, "too_large"), (1 << 31, "too_large")]
         {
             let mut bytes = vec![client::QUERY];
             bytes.extend_from_slice(&length.to_be_bytes());
             assert_eq!(client_head(&bytes, u64::MAX).unwrap_err().code(), code, "length {length}");
         }
         let sync = [client::SYNC, 0, 0, 0x27, 0x11];
-        assert_eq!(client_head(&sync, 1 << 30).unwrap_err(), Refusal::TooLarge { length: 10_001, limit: 10_000 });
+        assert_eq!(
+            client_head(&sync, 1 << 30).unwrap_err(),
+            Refusal::TooLarge { length: 10_001, limit: 10_000 }
+        );
         assert_eq!(client_head(b"Q\0\0\0", 100), Ok(None));
         assert_eq!(client_head(b"Q\0\0\0\x64", 100), Ok(Some(Head { kind: b'Q', length: 101 })));
     }

@@ -2,9 +2,9 @@
 //! recorded before its bytes are forwarded.
 //!
 //! It holds no policy, opens no files and writes no events: what decides and records is behind
-//! [`Gate`](verbatim_core::Gate) and the [`Operations`](verbatim_core::Operations) of a session. It re-encodes nothing: what
-//! is forwarded is forwarded as the bytes that came, and it asks nothing of the target by itself but its own login, a
-//! Flush where a refusal must not wait for a Sync, and a cancel.
+//! [`Gate`] and the [`Operations`](verbatim_core::Operations) of a session. It re-encodes nothing: what is forwarded is
+//! forwarded as the bytes that came, and it asks nothing of the target by itself but its own login, a Flush where an answer
+//! must not wait for a Sync, the end of a COPY that it refused, and a cancel.
 //!
 //! ```text
 //!  client                                    gateway                                             target
@@ -21,8 +21,8 @@
 //! Limits: a startup packet 10 000 bytes, a credential and a message as [`Limits`] says; 65 536 prepared statements and as
 //! many portals a session, and 256 MiB for each; 16 384 messages without an answer; 256 KiB of a batch without its Sync.
 //!
-//! Refused: replication, protocols other than 3.x, messages of unknown types, logins in clear where TLS is configured and
-//! the listener is not loopback. Not seen: what SQL hides from the wire. A statement that a function or a `DO` block
+//! Refused: replication, protocols other than 3.x, messages of unknown types, logins and cancel requests in clear where TLS
+//! is configured and the listener is not loopback. Not seen: what SQL hides from the wire. A statement that a function or a `DO` block
 //! prepares or deallocates changes what a name means without a word in the protocol.
 //!
 //! Specification: PostgreSQL 18 documentation, chapter 54 (frontend/backend protocol); RFC 7628 (OAUTHBEARER).
@@ -111,3 +111,7 @@ pub trait Metrics: Send + Sync {
 pub async fn serve(socket: TcpStream, peer: SocketAddr, context: Arc<Context>) {
     startup::serve(socket, peer, context).await;
 }
+
+// What peers reach is private here, and fuzzing has to reach it too; cargo-fuzz sets this, nothing else does.
+#[cfg(fuzzing)]
+pub mod fuzzing;

@@ -11,6 +11,7 @@
 //! Where a name's meaning depends on an answer that has not come, or COPY data on whether the target wants any, parsing
 //! stalls until it has ([`Turn::Stall`]).
 
+mod message;
 mod names;
 mod renames;
 
@@ -21,6 +22,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use verbatim_core::{Operation, Parameter, Refusal};
 
 use crate::frame::{self, HEADER, Malformed, Reader, client};
+use message::{Asks, Message, asks, ends_batch, is_copy};
 pub(crate) use names::{Arguments, Change, Meaning, Names, Portal, Settled, Statement};
 pub(crate) use renames::{Rename, renames};
 
@@ -174,26 +176,6 @@ struct Chunk {
     length: usize,
 }
 
-#[derive(Debug)]
-struct Message {
-    end: usize,
-    asks: Asks,
-}
-
-#[derive(Debug)]
-enum Asks {
-    Query { text: Bytes },
-    FunctionCall { body: Bytes },
-    Parse { name: Bytes, statement: Statement },
-    Bind { portal: Bytes, statement: Bytes, arguments: Arguments },
-    Close { statement: bool, name: Bytes },
-    Describe { statement: bool, name: Bytes },
-    Execute { portal: Bytes },
-    Sync,
-    Flush,
-    Terminate,
-}
-
 impl Frontend {
     /// `message_max` is how long a message may be, without its kind.
     pub(crate) fn new(message_max: u64) -> Self {
@@ -287,6 +269,10 @@ impl Frontend {
         let mut taken = 0;
         let mut renaming = view.renaming;
         loop {
+            if view.copy_in {
+                // What waits is not what the target waits for; its bytes are still in `ready`.
+                self.stalled = None;
+            }
             let at_data = self.data_left > 0 || self.ready.first().is_some_and(|kind| is_copy(*kind));
             if self.stalled.is_none() && (at_data || view.copy_in) {
                 if taken > 0 || self.ready.is_empty() {
@@ -410,7 +396,7 @@ impl Frontend {
     fn resolve(&mut self, chunk: Chunk, offset: usize, items: &mut Vec<Item>, memory: &mut Memory) {
         let mut parses = Vec::new();
         // Names after SQL of the same batch that may change them: what they mean is the target's to know.
-        let mut renamed = false;
+        let mut renamed: Vec<Rename> = Vec::new();
         for message in chunk.messages {
             let segment = self.segment;
             let (step, operation) = match message.asks {
@@ -435,7 +421,7 @@ impl Frontend {
                     }
                 }
                 Asks::Bind { portal, statement, arguments } => {
-                    let hidden = renamed && !statement.is_empty();
+                    let hidden = renamed.iter().any(|rename| rename.concerns(&statement));
                     let statement = known(memory.statements.look_up(&statement, segment)).filter(|_| !hidden);
                     let text = statement.as_ref().map(|statement| statement.text.clone());
                     let bound = Portal::bound(statement, arguments);
@@ -448,17 +434,21 @@ impl Frontend {
                     let portal = known(memory.portals.look_up(&portal, segment));
                     let draft = execute(portal.as_deref());
                     let renaming = renaming_text(draft.text.as_ref());
-                    renamed |= renaming.is_some();
+                    renamed.extend(renaming.iter().flat_map(renames));
                     (Step::Execute(renaming), Some(draft))
                 }
-                Asks::Close { statement: true, name } => match memory.statements.propose(&name, segment, None) {
-                    Ok(change) => (Step::CloseStatement(change), None),
-                    Err(refusal) => (Step::Refused, Some(refused("prepare", None, refusal))),
-                },
-                Asks::Close { statement: false, name } => match memory.portals.propose(&name, segment, None) {
-                    Ok(change) => (Step::ClosePortal(change), None),
-                    Err(refusal) => (Step::Refused, Some(refused("execute", None, refusal))),
-                },
+                Asks::Close { statement: true, name } => {
+                    match memory.statements.propose(&name, segment, None) {
+                        Ok(change) => (Step::CloseStatement(change), None),
+                        Err(refusal) => (Step::Refused, Some(refused("prepare", None, refusal))),
+                    }
+                }
+                Asks::Close { statement: false, name } => {
+                    match memory.portals.propose(&name, segment, None) {
+                        Ok(change) => (Step::ClosePortal(change), None),
+                        Err(refusal) => (Step::Refused, Some(refused("execute", None, refusal))),
+                    }
+                }
                 Asks::Describe { statement: true, name } => {
                     (Step::DescribeStatement(known(memory.statements.look_up(&name, segment))), None)
                 }
@@ -550,24 +540,7 @@ impl Frontend {
 
 /// The text of an operation, if it may change what names mean.
 fn renaming_text(text: Option<&Bytes>) -> Option<Bytes> {
-    text.filter(|text| renames::may_rename(text)).cloned()
-}
-
-fn ends_batch(kind: u8) -> bool {
-    matches!(
-        kind,
-        client::SYNC
-            | client::FLUSH
-            | client::QUERY
-            | client::FUNCTION_CALL
-            | client::TERMINATE
-            | client::COPY_DONE
-            | client::COPY_FAIL
-    )
-}
-
-fn is_copy(kind: u8) -> bool {
-    matches!(kind, client::COPY_DATA | client::COPY_DONE | client::COPY_FAIL)
+    text.filter(|text| renames::may_rename(text) && !renames(text).is_empty()).cloned()
 }
 
 fn known<T>(meaning: Meaning<T>) -> Option<Arc<T>> {
@@ -617,49 +590,6 @@ fn function_call(body: Bytes) -> Draft {
 
 /// The object id of the type `oid`.
 const OID_TYPE: u32 = 26;
-
-/// Reads a message's body.
-fn asks(kind: u8, body: Bytes) -> Result<Asks, Malformed> {
-    let mut reader = Reader::new(body);
-    let asks = match kind {
-        client::QUERY => Asks::Query { text: reader.text("Query")? },
-        client::FUNCTION_CALL => return Ok(Asks::FunctionCall { body: reader.rest().clone() }),
-        client::PARSE => {
-            let name = reader.text("name of a statement")?;
-            let text = reader.text("Parse")?;
-            let mut declared = Vec::new();
-            for _ in 0..reader.count(4, "parameter types")? {
-                declared.push(reader.u32("parameter types")?);
-            }
-            Asks::Parse { name, statement: Statement::new(&text, declared) }
-        }
-        client::BIND => {
-            let portal = reader.text("name of a portal")?;
-            let statement = reader.text("name of a statement")?;
-            return Ok(Asks::Bind { portal, statement, arguments: Arguments::read(&mut reader)? });
-        }
-        client::EXECUTE => {
-            let portal = reader.text("name of a portal")?;
-            reader.u32("row limit")?;
-            Asks::Execute { portal }
-        }
-        client::CLOSE | client::DESCRIBE => {
-            let statement = match reader.u8("Close or Describe")? {
-                b'S' => true,
-                b'P' => false,
-                _ => return Err(Malformed { field: "Close or Describe" }),
-            };
-            let name = reader.text("name")?;
-            if kind == client::CLOSE { Asks::Close { statement, name } } else { Asks::Describe { statement, name } }
-        }
-        client::SYNC => Asks::Sync,
-        client::FLUSH => Asks::Flush,
-        client::TERMINATE => Asks::Terminate,
-        _ => return Err(Malformed { field: "message" }),
-    };
-    reader.end("message")?;
-    Ok(asks)
-}
 
 #[cfg(test)]
 mod tests;

@@ -69,9 +69,12 @@ impl ErrorFields {
     pub(crate) fn message(&self) -> Bytes {
         let severity: &[u8] = if self.fatal { b"FATAL" } else { b"ERROR" };
         frame::message(target::ERROR_RESPONSE, |out| {
-            for (field, value) in
-                [(b'S', severity), (b'V', severity), (b'C', self.code.as_bytes()), (b'M', self.message.as_bytes())]
-            {
+            for (field, value) in [
+                (b'S', severity),
+                (b'V', severity),
+                (b'C', self.code.as_bytes()),
+                (b'M', self.message.as_bytes()),
+            ] {
                 out.put_u8(field);
                 frame::put_text(out, value);
             }

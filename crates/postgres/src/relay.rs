@@ -11,6 +11,8 @@
 //!
 //! [`PENDING_MAX`]: crate::results::PENDING_MAX
 
+mod ending;
+
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,21 +25,25 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tower::{Service, ServiceExt};
 use verbatim_core::{
-    CloseReason, OpenSession, Opened, Operation, Operations, Outcome, Permit, RecordMode, Recorded, Refusal, Status,
+    CloseReason, OpenSession, Opened, Operation, Operations, Outcome, Permit, RecordMode, Recorded, Refusal,
+    Status,
 };
 
 use crate::Metrics;
 use crate::cancel::Registration;
 use crate::frame::{self, client};
 use crate::operation::{Batch, CopyBatch, Frontend, Item, Memory, Settled, Step, Turn, View};
-use crate::refusal::{ErrorFields, Phase, error_fields};
-use crate::results::{Broken, Copy, Entry, Inserts, Results};
+use crate::refusal::{Phase, error_fields};
+use crate::results::{Answer, Copy, Entry, Inserts, Results};
 use crate::stream::{ClientStream, Shared};
 use crate::target::TargetStream;
+use ending::{End, reason_of_refusal};
 
 /// How much is read at once: first, and when there was more.
 const READ_FIRST: usize = 16 << 10;
 const READ_MORE: usize = 64 << 10;
+/// How much COPY data is read at once.
+const READ_DATA: usize = 512 << 10;
 /// How much room a message that is longer is given at a time.
 const READ_LONG: usize = 1 << 20;
 /// How large a recorded piece of content may be.
@@ -73,8 +79,12 @@ struct Relay {
     /// The way up should stop where it next could.
     stop: Notify,
     stopping: AtomicBool,
-    /// The client is gone: outcomes are still gathered, and nothing is written to it.
+    /// The client sends no more: once everything is answered, the session is over.
     alone: AtomicBool,
+    /// The client takes nothing more: outcomes are still gathered.
+    deaf: AtomicBool,
+    /// A write to the client is on its way: dropped then, it may leave half a message there.
+    writing: AtomicBool,
     idle: Option<Duration>,
     metrics: Arc<dyn Metrics>,
 }
@@ -99,29 +109,6 @@ struct Up {
     read_at: Instant,
 }
 
-/// How one direction ended, or why the session does.
-#[derive(Debug)]
-enum End {
-    /// The client left.
-    Client,
-    /// The client's last words stand in the queue.
-    Last(CloseReason),
-    /// The way up came to a stop, as it was asked to.
-    Stopped,
-    /// Nothing came for too long.
-    Idle,
-    /// The target left.
-    Target,
-    /// The last words were written.
-    Said,
-    /// Everything is answered, and the client is gone.
-    Settled,
-    /// The target's bytes cannot be passed on.
-    Broken(Broken),
-    /// The gateway ends the session.
-    Ended(CloseReason),
-}
-
 /// Carries a session from its greeting to its end, and closes it.
 pub(crate) async fn relay(parts: Parts) -> CloseReason {
     let Parts { client, early, target, leftover, opened, registration, message_max, idle, metrics } = parts;
@@ -139,6 +126,8 @@ pub(crate) async fn relay(parts: Parts) -> CloseReason {
         stop: Notify::new(),
         stopping: AtomicBool::new(false),
         alone: AtomicBool::new(false),
+        deaf: AtomicBool::new(false),
+        writing: AtomicBool::new(false),
         idle,
         metrics,
     };
@@ -154,7 +143,7 @@ pub(crate) async fn relay(parts: Parts) -> CloseReason {
         read_at: Instant::now(),
     };
     let reason = relay.run(up, leftover, &registration).await;
-    drop(registration);
+    Box::pin(registration.settle()).await;
     relay.state.lock().results.end();
     relay.session.close(reason);
     // Neither side is waited for: the target ends with the stream, as it would without Terminate.
@@ -179,105 +168,12 @@ impl Relay {
                 end = &mut down => end,
                 reason = ended => End::Ended(reason),
             };
-            if let End::Ended(_) = end {
-                // What is being forwarded is forwarded whole, or the target would get half a message.
-                self.stopping.store(true, Relaxed);
-                self.stop.notify_one();
-                let stopped = async {
-                    tokio::select! {
-                        biased;
-                        _ = &mut going_up => None,
-                        end = &mut down => Some(end),
-                    }
-                };
-                match timeout(ENDING, stopped).await {
-                    Ok(None) => end,
-                    Ok(Some(earlier)) => earlier,
-                    Err(_) => {
-                        // The target takes nothing, so there is no place for words of the protocol's order.
-                        let reason = reason_of(&end);
-                        let _ = timeout(ENDING, registration.cancel()).await;
-                        self.explain(farewell(reason)).await;
-                        return reason;
-                    }
-                }
-            } else {
-                end
+            match end {
+                End::Ended(reason) => Box::pin(self.stop(reason, going_up, down.as_mut())).await,
+                end => end,
             }
         };
-        let reason = reason_of(&end);
-        match end {
-            End::Client => {
-                self.alone.store(true, Relaxed);
-                self.due.notify_one();
-                let _ = timeout(ENDING, &mut down).await;
-            }
-            End::Last(_) => {
-                let _ = timeout(ENDING, &mut down).await;
-            }
-            End::Idle => {
-                let words = ErrorFields::fatal("57P05", "terminating connection due to idle-session timeout");
-                self.say_last(&up, words).await;
-                let _ = timeout(ENDING, &mut down).await;
-            }
-            End::Ended(_) => {
-                self.say_last(&up, farewell(reason).reference(self.session.id())).await;
-                let running = self.state.lock().results.is_running();
-                if reason == CloseReason::Drained {
-                    // How long that may take is the gateway's to say, which drops this session at its deadline.
-                    let _ = down.await;
-                } else {
-                    let cancelled = async {
-                        if running {
-                            registration.cancel().await;
-                        }
-                        std::future::pending::<()>().await;
-                    };
-                    let answered = async {
-                        tokio::select! {
-                            _ = &mut down => {}
-                            () = cancelled => {}
-                        }
-                    };
-                    let _ = timeout(ENDING, answered).await;
-                }
-            }
-            End::Target => {
-                self.explain(ErrorFields::fatal("08006", "the target closed the connection")).await;
-            }
-            End::Broken(broken) => {
-                tracing::warn!(session.id = %self.session.id(), error = %broken, "the session cannot go on");
-                let words = match broken {
-                    Broken::OutOfStep(_) => ErrorFields::fatal("08P01", "the target broke the protocol"),
-                    Broken::NotRecorded(refusal) => error_fields(&refusal, Phase::Ready, self.session.id()),
-                };
-                self.explain(words.into_fatal()).await;
-            }
-            End::Stopped | End::Said | End::Settled => {}
-        }
-        reason
-    }
-
-    /// Puts the session's last words behind what is open.
-    async fn say_last(&self, up: &Up, words: ErrorFields) {
-        let takes_data = {
-            let mut state = self.state.lock();
-            let State { memory, results } = &mut *state;
-            results.expect(Entry::Last(words.into_fatal().message()), memory);
-            results.takes_data()
-        };
-        let nudge = if takes_data { Some(copy_fail()) } else { up.unflushed.then(flush) };
-        if let Some(nudge) = nudge {
-            let _ = timeout(ENDING, self.target.write(&nudge)).await;
-        }
-        self.due.notify_one();
-    }
-
-    /// Says why the session ends, if the client's stream is at the end of a message.
-    async fn explain(&self, words: ErrorFields) {
-        if self.state.lock().results.can_say_why() {
-            let _ = timeout(ENDING, self.client.write(&words.message())).await;
-        }
+        Box::pin(self.conclude(end, &up, down, registration)).await
     }
 
     /// From the client to the target.
@@ -301,8 +197,9 @@ impl Relay {
                 Turn::Read => self.read(up).await,
                 Turn::Stall => self.stall(up).await,
                 Turn::Batch(batch) => self.batch(up, batch).await,
-                Turn::Copy(batch) => self.copy(up, batch).await,
-                Turn::Broken(refusal, bytes) => self.broken(up, refusal, bytes).await,
+                // What is rare is on the heap, so that an idle session keeps no room for it.
+                Turn::Copy(batch) => Box::pin(self.copy(up, batch)).await,
+                Turn::Broken(refusal, bytes) => Box::pin(self.broken(up, refusal, bytes)).await,
             };
             match done {
                 Ok(None) => {}
@@ -325,6 +222,8 @@ impl Relay {
             return Ok(Some(End::Stopped));
         }
         let room = match up.frontend.lacking() {
+            // Data is waited for piece by piece: larger pieces are fewer waits.
+            _ if self.state.lock().results.takes_data() => READ_DATA,
             0 if up.frontend.is_empty() => READ_FIRST,
             lacking => lacking.clamp(READ_MORE, READ_LONG),
         };
@@ -448,7 +347,7 @@ impl Relay {
                 (Step::DescribePortal, _) => Entry::DescribePortal,
                 (Step::Sync, _) => {
                     up.discarding = false;
-                    Entry::Sync { soft: false }
+                    Entry::Sync(Answer::Due)
                 }
                 // The relay says it by itself, once what came before is answered.
                 (Step::Terminate, _) => {
@@ -517,7 +416,7 @@ impl Relay {
                     let State { memory, results } = &mut *state;
                     results.return_copy(copy);
                     for _ in 0..batch.syncs {
-                        results.expect(Entry::Sync { soft: true }, memory);
+                        results.expect(Entry::Sync(Answer::IfCopyFails), memory);
                     }
                     if batch.ended {
                         results.data_ended(false);
@@ -572,15 +471,7 @@ impl Relay {
         let answer = decide(&mut up.operations, operation).await;
         let refusal = answer.err().unwrap_or(refusal);
         let words = error_fields(&refusal, Phase::Ready, self.session.id()).into_fatal();
-        {
-            let mut state = self.state.lock();
-            let State { memory, results } = &mut *state;
-            results.expect(Entry::Last(words.message()), memory);
-        }
-        if std::mem::take(&mut up.unflushed) {
-            self.target.write(&flush()).await?;
-        }
-        self.due.notify_one();
+        self.say_last(up, words).await;
         Ok(Some(End::Last(CloseReason::Protocol)))
     }
 
@@ -635,23 +526,30 @@ impl Relay {
 
     /// Writes the target's bytes to the client, and what is to stand between them.
     async fn pass(&self, bytes: &[u8], inserts: Inserts) -> Result<(), End> {
-        if self.alone.load(Relaxed) {
-            return Ok(());
-        }
         let mut from = 0;
         for (at, insert) in &inserts.at {
-            self.write_client(bytes.get(from..*at).unwrap_or_default()).await?;
-            self.write_client(insert).await?;
+            self.write_client(bytes.get(from..*at).unwrap_or_default()).await;
+            self.write_client(insert).await;
             from = *at;
         }
         if inserts.last {
             return Err(End::Said);
         }
-        self.write_client(bytes.get(from..).unwrap_or_default()).await
+        self.write_client(bytes.get(from..).unwrap_or_default()).await;
+        Ok(())
     }
 
-    async fn write_client(&self, bytes: &[u8]) -> Result<(), End> {
-        self.client.write(bytes).await.map_err(|_| End::Client)
+    /// A client that takes nothing more is no end by itself: what it asked for is still answered, and the way up learns
+    /// that it left.
+    async fn write_client(&self, bytes: &[u8]) {
+        if self.deaf.load(Relaxed) {
+            return;
+        }
+        self.writing.store(true, Relaxed);
+        if self.client.write(bytes).await.is_err() {
+            self.deaf.store(true, Relaxed);
+        }
+        self.writing.store(false, Relaxed);
     }
 }
 
@@ -683,7 +581,9 @@ impl Forwarding {
 /// A message that is not forwarded: what it proposed is taken back, and its operation was not run.
 fn discard(step: Step, recorded: Option<Result<Recorded, Refusal>>, memory: &mut Memory) {
     match step {
-        Step::Parse(change) | Step::CloseStatement(change) => memory.statements.settle(&change, Settled::Kept),
+        Step::Parse(change) | Step::CloseStatement(change) => {
+            memory.statements.settle(&change, Settled::Kept)
+        }
         Step::Bind(change) | Step::ClosePortal(change) => memory.portals.settle(&change, Settled::Kept),
         _ => {}
     }
@@ -702,33 +602,4 @@ fn flush() -> Bytes {
 
 fn copy_fail() -> Bytes {
     frame::message(client::COPY_FAIL, |out| frame::put_text(out, b"refused by the gateway"))
-}
-
-fn reason_of(end: &End) -> CloseReason {
-    match end {
-        End::Client | End::Settled => CloseReason::Client,
-        End::Last(reason) | End::Ended(reason) => *reason,
-        End::Idle => CloseReason::Idle,
-        End::Target => CloseReason::Target,
-        End::Stopped | End::Said | End::Broken(_) => CloseReason::Protocol,
-    }
-}
-
-fn reason_of_refusal(refusal: &Refusal) -> CloseReason {
-    match refusal {
-        Refusal::Expired => CloseReason::Expired,
-        Refusal::Revoked { .. } => CloseReason::AccessRevoked,
-        Refusal::Draining => CloseReason::Drained,
-        _ => CloseReason::Protocol,
-    }
-}
-
-fn farewell(reason: CloseReason) -> ErrorFields {
-    let why = match reason {
-        CloseReason::Expired => "the access token expired",
-        CloseReason::AccessRevoked => "access was revoked",
-        CloseReason::Drained => "the gateway is shutting down",
-        _ => "of an administrator's command",
-    };
-    ErrorFields::fatal("57P01", format!("terminating connection because {why}"))
 }

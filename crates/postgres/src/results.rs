@@ -8,100 +8,25 @@
 //! Choices where the protocol leaves one: an error at Parse or Bind is the outcome of the Execute that follows in the
 //! batch; an error at Sync (a deferred constraint) is the outcome of the last Execute before it.
 
+mod entry;
 mod outcome;
 mod walk;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
-use sha2::{Digest, Sha256};
-use verbatim_core::{Content, Outcome, Recorded, Refusal, Status, TargetError};
+use verbatim_core::{Outcome, Recorded, Refusal, Status, TargetError};
 
 use crate::frame::{self, Reader, target};
 use crate::operation::{Change, Memory, Portal, Rename, Settled, Statement, renames};
+pub(crate) use entry::{Answer, Copy, Entry, Inserts};
+use entry::{CopyIn, answers_something, ends_operation, is_result};
 use outcome::{Fields, Progress};
 pub(crate) use walk::OutOfStep;
 use walk::{Walk, Walked};
 
 /// How many messages may wait for the target's answer before nothing more is read from the client.
 pub(crate) const PENDING_MAX: usize = 16_384;
-
-/// Something that was forwarded, or refused in its place.
-#[derive(Debug)]
-pub(crate) enum Entry {
-    /// With its text, if that may change what names mean.
-    Query(Recorded, Option<Bytes>),
-    FunctionCall(Recorded),
-    Parse(Change, Option<Recorded>),
-    Bind(Change),
-    CloseStatement(Change),
-    ClosePortal(Change),
-    DescribeStatement(Option<Arc<Statement>>),
-    DescribePortal,
-    /// With its text, if that may change what names mean.
-    Execute(Recorded, Option<Bytes>),
-    /// `soft`: the target may have read it while it took COPY data, and then ignored it.
-    Sync {
-        soft: bool,
-    },
-    /// Refused in a batch: the ErrorResponse, and everything to the next Sync is skipped.
-    Refused(Bytes),
-    /// Refused by itself: the ErrorResponse, then ReadyForQuery with the state that is true then.
-    RefusedAlone(Bytes),
-    /// The session ends here, with these words.
-    Last(Bytes),
-}
-
-/// What is to be put between the target's bytes.
-#[derive(Debug, Default)]
-pub(crate) struct Inserts {
-    /// At which offset of the bytes given, and what.
-    pub(crate) at: Vec<(usize, Bytes)>,
-    /// Nothing after the last insert is for the client: the session ends.
-    pub(crate) last: bool,
-}
-
-/// COPY data that the client sends.
-#[derive(Debug, Default)]
-pub(crate) struct Copy {
-    recorded: Option<Recorded>,
-    digest: Sha256,
-    length: u64,
-}
-
-impl Copy {
-    pub(crate) const fn recorded(&self) -> Option<&Recorded> {
-        self.recorded.as_ref()
-    }
-
-    pub(crate) fn begin(&mut self, recorded: Recorded) {
-        self.recorded = Some(recorded);
-    }
-
-    pub(crate) fn add(&mut self, content: &[u8]) {
-        self.digest.update(content);
-        self.length = self.length.saturating_add(content.len() as u64);
-    }
-
-    fn complete(self, error: Option<&TargetError>) {
-        if let Some(recorded) = self.recorded {
-            let content = Content { length: self.length, sha256: self.digest.finalize().into() };
-            recorded.complete(&outcome::of_copy(content, error));
-        }
-    }
-}
-
-/// Whether the target takes COPY data.
-#[derive(Debug, Default)]
-enum CopyIn {
-    #[default]
-    No,
-    /// It does.
-    Taking,
-    /// The gateway refused the data and told the target so; what the client still sends is dropped.
-    Refused,
-}
 
 /// Matches what the target sends to what was forwarded.
 #[derive(Debug)]
@@ -126,6 +51,8 @@ pub(crate) struct Results {
     record_results: bool,
     /// What is left of the names that the operation at the front changes by SQL.
     renames: Option<VecDeque<Rename>>,
+    /// What was passed on ends with a message.
+    clean: bool,
     /// The target told the client that, and why, the session ends.
     said_farewell: bool,
 }
@@ -145,26 +72,29 @@ impl Results {
             copy_ended: None,
             record_results,
             renames: None,
+            clean: true,
             said_farewell: false,
         }
     }
 
     /// Whether a message of the gateway's own can be put where the target's bytes end, and is not one too many.
     pub(crate) const fn can_say_why(&self) -> bool {
-        self.walk.at_boundary() && !self.said_farewell
+        self.clean && !self.said_farewell
     }
 
     /// Something is about to be forwarded, or was refused in its place.
     pub(crate) fn expect(&mut self, entry: Entry, memory: &mut Memory) {
         match entry {
             Entry::Last(_) => self.queue.push_back(entry),
-            Entry::Sync { soft: false } => {
-                // After a Sync that may be answered or not, this one's answer may have come already.
-                let soft = matches!(self.queue.back(), Some(Entry::Sync { soft: true }));
-                self.queue.push_back(Entry::Sync { soft });
+            Entry::Sync(Answer::Due) => {
+                let answer = match self.queue.back() {
+                    Some(Entry::Sync(Answer::IfCopyFails)) => Answer::Perhaps,
+                    _ => Answer::Due,
+                };
+                self.queue.push_back(Entry::Sync(answer));
             }
-            Entry::Sync { soft: true } => self.queue.push_back(entry),
-            _ if self.skipping && !self.queue.iter().any(|entry| matches!(entry, Entry::Sync { .. })) => {
+            Entry::Sync(_) => self.queue.push_back(entry),
+            _ if self.skipping && !self.queue.iter().any(|entry| matches!(entry, Entry::Sync(_))) => {
                 self.skip(entry, memory);
             }
             _ => self.queue.push_back(entry),
@@ -296,6 +226,7 @@ impl Results {
             }
         }
         self.record(bytes, result, at)?;
+        self.clean = self.walk.at_boundary();
         Ok(inserts)
     }
 
@@ -361,10 +292,10 @@ impl Results {
                 self.executed();
                 Ok(())
             }
-            (target::COPY_IN_RESPONSE | target::COPY_BOTH_RESPONSE, Some(Entry::Query(..) | Entry::Execute(..))) => {
-                self.begin_copy();
-                Ok(())
-            }
+            (
+                target::COPY_IN_RESPONSE | target::COPY_BOTH_RESPONSE,
+                Some(Entry::Query(..) | Entry::Execute(..)),
+            ) => self.begin_copy(),
             (
                 target::COPY_OUT_RESPONSE | target::COPY_DATA | target::COPY_DONE,
                 Some(Entry::Query(..) | Entry::Execute(..)),
@@ -420,7 +351,7 @@ impl Results {
         let Some(Entry::Execute(recorded, _)) = self.queue.pop_front() else { return };
         self.renames = None;
         self.complete_answered();
-        let sync_next = matches!(self.queue.front(), Some(Entry::Sync { .. }));
+        let sync_next = matches!(self.queue.front(), Some(Entry::Sync(_)));
         match sync_next {
             true => self.answered = Some((recorded, outcome)),
             false => recorded.complete(&outcome),
@@ -429,7 +360,9 @@ impl Results {
 
     /// A command of the operation at the front completed; if it was one that changes names, its text says which.
     fn rename(&mut self, tag: &[u8], memory: &mut Memory) {
-        let Some(Entry::Query(_, Some(text)) | Entry::Execute(_, Some(text))) = self.queue.front() else { return };
+        let Some(Entry::Query(_, Some(text)) | Entry::Execute(_, Some(text))) = self.queue.front() else {
+            return;
+        };
         let wanted: fn(&Rename) -> bool = match tag.strip_suffix(b"\0").unwrap_or(tag) {
             b"PREPARE" => |rename| matches!(rename, Rename::Prepare(_)),
             b"DEALLOCATE" => |rename| matches!(rename, Rename::Deallocate(_)),
@@ -451,6 +384,7 @@ impl Results {
                 Rename::Prepare(name) => memory.statements.set(&name, Some(statement)),
                 Rename::Deallocate(name) => memory.statements.set(&name, None),
                 Rename::Declare(name) => memory.portals.set(&name, Some(Portal::declared(statement))),
+                Rename::All => {}
             }
             return;
         }
@@ -469,8 +403,13 @@ impl Results {
         match self.queue.front() {
             // Out of the blue: the target says why it is about to leave.
             None => {}
-            Some(Entry::Query(..) | Entry::FunctionCall(_)) => self.progress.failed(error),
-            Some(Entry::Sync { .. }) => {
+            Some(Entry::Query(..) | Entry::FunctionCall(_)) => {
+                self.progress.failed(error);
+                if self.said_farewell {
+                    self.last_answer();
+                }
+            }
+            Some(Entry::Sync(_)) => {
                 if let Some((_, outcome)) = &mut self.answered {
                     outcome.status = Status::Error;
                     outcome.error = Some(error);
@@ -504,12 +443,19 @@ impl Results {
         }
     }
 
+    /// The target leaves: there will be no ReadyForQuery for the operation at the front.
+    fn last_answer(&mut self) {
+        if let Some(Entry::Query(recorded, _) | Entry::FunctionCall(recorded)) = self.queue.pop_front() {
+            recorded.complete(&std::mem::take(&mut self.progress).outcome());
+        }
+    }
+
     /// An error came: what was forwarded up to the next Sync is not run.
     fn skip_to_sync(&mut self, memory: &mut Memory) {
         self.complete_answered();
         self.skipping = true;
         while let Some(entry) = self.queue.pop_front() {
-            if matches!(entry, Entry::Sync { .. } | Entry::Last(_)) {
+            if matches!(entry, Entry::Sync(_) | Entry::Last(_)) {
                 self.queue.push_front(entry);
                 return;
             }
@@ -538,7 +484,7 @@ impl Results {
             }
             Entry::DescribeStatement(_)
             | Entry::DescribePortal
-            | Entry::Sync { .. }
+            | Entry::Sync(_)
             | Entry::Refused(_)
             | Entry::RefusedAlone(_)
             | Entry::Last(_) => {}
@@ -558,7 +504,7 @@ impl Results {
                     memory.statements.forget(|name, _| !name.is_empty());
                 }
             }
-            Some(Entry::Sync { .. }) => {
+            Some(Entry::Sync(_)) => {
                 self.complete_answered();
                 self.progress = Progress::default();
             }
@@ -578,7 +524,7 @@ impl Results {
     /// Syncs that the target read while it took COPY data have no answer: the answer to something behind them says so.
     fn pass_soft_syncs(&mut self) {
         let mut passed = false;
-        while let Some(Entry::Sync { soft: true }) = self.queue.front() {
+        while let Some(Entry::Sync(Answer::IfCopyFails | Answer::Perhaps)) = self.queue.front() {
             self.queue.pop_front();
             passed = true;
         }
@@ -589,17 +535,27 @@ impl Results {
         }
     }
 
-    fn begin_copy(&mut self) {
+    /// The target takes data now.
+    ///
+    /// # Errors
+    /// Something else is on its way to it already: servers differ in what they make of that, so the session ends.
+    fn begin_copy(&mut self) -> Result<(), OutOfStep> {
         self.copy_in = CopyIn::Taking;
         self.copy = Some(Copy::default());
         self.copy_ended = None;
         // Syncs that are on their way already are read, and ignored, unless the COPY fails first.
         for entry in self.queue.iter_mut().skip(1) {
             match entry {
-                Entry::Sync { soft } => *soft = true,
-                _ => break,
+                Entry::Sync(answer) => *answer = Answer::IfCopyFails,
+                Entry::Refused(_) | Entry::RefusedAlone(_) | Entry::Last(_) => break,
+                _ => {
+                    return Err(OutOfStep(
+                        "it takes COPY data, and the client sent something else".to_owned(),
+                    ));
+                }
             }
         }
+        Ok(())
     }
 
     /// The other direction takes the data's operation to add to it.
@@ -631,9 +587,12 @@ impl Results {
             None => {}
         }
         if error.is_none() {
-            // It went well, so every Sync that came with the data was ignored.
-            while let Some(Entry::Sync { soft: true }) = self.queue.get(1) {
+            // It went well, so every Sync that came with the data was ignored, and the one after it was not.
+            while let Some(Entry::Sync(Answer::IfCopyFails)) = self.queue.get(1) {
                 self.queue.remove(1);
+            }
+            if let Some(Entry::Sync(answer @ Answer::Perhaps)) = self.queue.get_mut(1) {
+                *answer = Answer::Due;
             }
         }
     }
@@ -661,49 +620,6 @@ fn lost(change: &Change) -> Settled {
 
 fn out_of_step(kind: u8) -> OutOfStep {
     OutOfStep(format!("message type {kind:#04x} answers nothing that was asked"))
-}
-
-/// Whether such a message is part of what an operation returns.
-const fn is_result(kind: u8) -> bool {
-    matches!(
-        kind,
-        target::COMMAND_COMPLETE
-            | target::COPY_BOTH_RESPONSE
-            | target::COPY_DATA
-            | target::COPY_DONE
-            | target::COPY_IN_RESPONSE
-            | target::COPY_OUT_RESPONSE
-            | target::DATA_ROW
-            | target::EMPTY_QUERY_RESPONSE
-            | target::ERROR_RESPONSE
-            | target::FUNCTION_CALL_RESPONSE
-            | target::PORTAL_SUSPENDED
-            | target::ROW_DESCRIPTION
-    )
-}
-
-/// Whether such a message may take an operation off the queue.
-const fn ends_operation(kind: u8) -> bool {
-    matches!(
-        kind,
-        target::COMMAND_COMPLETE
-            | target::EMPTY_QUERY_RESPONSE
-            | target::ERROR_RESPONSE
-            | target::PORTAL_SUSPENDED
-            | target::ROW_DESCRIPTION
-    )
-}
-
-/// Whether such a message answers something other than a Sync; the rest come at any time.
-const fn answers_something(kind: u8) -> bool {
-    !matches!(
-        kind,
-        target::NOTIFICATION_RESPONSE
-            | target::PARAMETER_STATUS
-            | target::NOTICE_RESPONSE
-            | target::ERROR_RESPONSE
-            | target::READY_FOR_QUERY
-    )
 }
 
 /// The types in a ParameterDescription; none where it is not of its form.

@@ -9,8 +9,8 @@
 //! one deadline, and take no more memory than the packet's limit, as it comes. What claims nothing (junk, a port scan) is
 //! counted; from the StartupMessage on every refusal is recorded.
 
-mod bearer;
-mod packet;
+pub(crate) mod bearer;
+pub(crate) mod packet;
 
 use std::io;
 use std::net::SocketAddr;
@@ -102,7 +102,8 @@ pub(crate) async fn serve(socket: TcpStream, peer: SocketAddr, context: Arc<Cont
         deadline,
         phase: Startup { gss_declined: false, ssl_answered: false },
     };
-    let came = match timeout_at(deadline, client.negotiate()).await {
+    // Each phase is on the heap while it lasts: a session that idles keeps no room for those it has left behind.
+    let came = match timeout_at(deadline, Box::pin(client.negotiate())).await {
         Ok(Ok(came)) => came,
         Ok(Err(_)) | Err(_) => {
             metrics.junk();
@@ -111,14 +112,15 @@ pub(crate) async fn serve(socket: TcpStream, peer: SocketAddr, context: Arc<Cont
     };
     match came {
         Came::ToCancel { context, process_id, secret } => {
-            if context.cancels.request(process_id, &secret).await == Requested::Unknown {
+            if Box::pin(context.cancels.request(process_id, &secret)).await == Requested::Unknown {
                 metrics.junk();
             }
         }
         Came::ToLogIn(client) => {
-            if let Ok(client) = client.authenticate().await {
-                // Either way the session is closed, and on record.
-                let _ = client.connect().await;
+            let Ok(client) = Box::pin(client.authenticate()).await else { return };
+            if let Ok(parts) = Box::pin(client.connect()).await {
+                let reason = Box::pin(relay::relay(parts)).await;
+                tracing::debug!(%peer, reason = reason.as_str(), "session closed");
             }
         }
     }
@@ -162,8 +164,9 @@ impl Client<Startup> {
                 }
                 Ok(Packet::StartupMessage(startup)) => return self.begin(startup).await,
                 Ok(Packet::Version { major, minor }) => {
-                    let text =
-                        format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{MINOR_MAX}");
+                    let text = format!(
+                        "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.{MINOR_MAX}"
+                    );
                     self.say(ErrorFields::fatal("0A000", text)).await;
                     return Err(io::ErrorKind::Unsupported.into());
                 }
@@ -218,7 +221,8 @@ impl Client<Startup> {
     async fn begin(mut self, startup: StartupMessage) -> io::Result<Came> {
         let user = readable(startup.parameter(b"user"));
         let database = readable(startup.parameter(b"database"));
-        let application = Some(readable(startup.parameter(b"application_name"))).filter(|name| !name.is_empty());
+        let application =
+            Some(readable(startup.parameter(b"application_name"))).filter(|name| !name.is_empty());
         let wanted = match &self.context.own {
             Some(own) => own.as_str().to_owned(),
             None if database.is_empty() => user.clone(),
@@ -234,8 +238,10 @@ impl Client<Startup> {
         if !self.is_private() {
             let address = self.peer.ip();
             let words = format!("connection from host \"{address}\", user \"{user}\" refused, no encryption");
-            let refusal =
-                Refusal::NotAuthenticated { code: "clear", reason: "a login without TLS, not on loopback".into() };
+            let refusal = Refusal::NotAuthenticated {
+                code: "clear",
+                reason: "a login without TLS, not on loopback".into(),
+            };
             self.record_refusal(session, refusal).await;
             self.say(ErrorFields::fatal("28000", words)).await;
             return Err(io::ErrorKind::PermissionDenied.into());
@@ -265,8 +271,17 @@ impl<P> Client<P> {
         self.context.loopback || self.context.tls.is_none() || matches!(self.stream, ClientStream::Tls(_))
     }
 
-    fn session(&self, wanted: String, user: Option<String>, application: Option<String>) -> Arc<PostgresSession> {
-        Arc::new(PostgresSession { id: self.id, wanted, client: Peer { address: self.peer, user, application } })
+    fn session(
+        &self,
+        wanted: String,
+        user: Option<String>,
+        application: Option<String>,
+    ) -> Arc<PostgresSession> {
+        Arc::new(PostgresSession {
+            id: self.id,
+            wanted,
+            client: Peer { address: self.peer, user, application },
+        })
     }
 
     /// Puts a refusal that needs no judgement on record.
@@ -354,8 +369,10 @@ impl Client<Authenticating> {
         let opened = match timeout_at(self.deadline, gate.open(login)).await {
             Ok(opened) => opened,
             Err(_) => {
-                let refusal =
-                    Refusal::Undecided { code: "timeout", reason: "not decided within the login limit".into() };
+                let refusal = Refusal::Undecided {
+                    code: "timeout",
+                    reason: "not decided within the login limit".into(),
+                };
                 self.record_refusal(session, refusal.clone()).await;
                 Err(refusal)
             }
@@ -381,7 +398,9 @@ impl Client<Authenticating> {
         let body = self.password_message(limit.saturating_add(1)).await?;
         let mut token = body.to_vec();
         if token.pop() != Some(0) {
-            return Err(NoCredential::Refused(Refusal::Protocol { reason: "a password without its NUL".into() }));
+            return Err(NoCredential::Refused(Refusal::Protocol {
+                reason: "a password without its NUL".into(),
+            }));
         }
         Ok(Credential::Token(Token::new(token)))
     }
@@ -460,11 +479,13 @@ impl Client<Authenticating> {
 }
 
 impl Client<Ready> {
-    /// Logs in at the target, greets the client, and relays until the end.
-    async fn connect(mut self) -> Result<CloseReason, Done> {
+    /// Logs in at the target and greets the client. Without a target the session is closed, and on record.
+    async fn connect(mut self) -> Result<Parts, Done> {
         let session = Arc::clone(&self.phase.opened.session);
         let Some(target) = (self.context.targets)(session.connection().as_str()) else {
-            return self.fail(ErrorFields::fatal("08001", "the connection is no longer configured").message()).await;
+            return self
+                .fail(ErrorFields::fatal("08001", "the connection is no longer configured").message())
+                .await;
         };
         let connected = match target.connect(&self.phase.startup.parameters, self.phase.minor).await {
             Ok(connected) => connected,
@@ -496,7 +517,7 @@ impl Client<Ready> {
             session.close(CloseReason::Client);
             return Err(Done);
         }
-        let parts = Parts {
+        Ok(Parts {
             client: self.stream,
             early: BytesMut::new(),
             target: connected.stream,
@@ -506,9 +527,7 @@ impl Client<Ready> {
             message_max: self.context.limits.message_bytes,
             idle: self.context.limits.idle,
             metrics: Arc::clone(&self.context.metrics),
-        };
-        // On the heap: a session that idles keeps no room for the phases it has left behind.
-        Ok(Box::pin(relay::relay(parts)).await)
+        })
     }
 
     fn register(
@@ -522,7 +541,7 @@ impl Client<Ready> {
     }
 
     /// The target cannot be had: the client is told after AuthenticationOk, and the session closed.
-    async fn fail(&mut self, words: Bytes) -> Result<CloseReason, Done> {
+    async fn fail(&mut self, words: Bytes) -> Result<Parts, Done> {
         let told = async {
             self.stream.write_all(&authentication(0, &[])).await?;
             self.stream.write_all(&words).await?;
@@ -555,7 +574,10 @@ fn target_words(error: TargetError, session: SessionId) -> Bytes {
 }
 
 fn too_long(length: u64) -> Refusal {
-    Refusal::NotAuthenticated { code: "size", reason: format!("a credential of {length} bytes, over the limit") }
+    Refusal::NotAuthenticated {
+        code: "size",
+        reason: format!("a credential of {length} bytes, over the limit"),
+    }
 }
 
 /// An authentication message: its code, then what belongs to it.

@@ -1,9 +1,9 @@
 //! Bound values, as the server would print them with its default settings (time zone UTC).
 //!
 //! What is in the text format is the text that was sent. The binary formats of the built-in types are decoded, with
-//! their arrays, ranges and multiranges; the binary formats of all other types (composites, enumerations' are text,
-//! extensions', `record`) stay bytes, and so does what does not decode: a wrong length, a count over what is there,
-//! invalid UTF-8, a value that the server would refuse. Nothing here panics, whatever the bytes.
+//! their arrays, ranges and multiranges. Those of all other types (composites, enumerations, what extensions bring) stay
+//! bytes, for what they mean is in the target's catalog; and so does what does not decode: a wrong length, a count over
+//! what is there, invalid UTF-8, a value that the server would refuse. Nothing here panics, whatever the bytes.
 //!
 //! A value is shown as it was sent where the server would rewrite it on the way in: the spacing of `jsonb`, the bounds
 //! of a discrete range (`[1,3]` and not `[1,4)`), the order of a `tsvector`. What depends on the target is shown

@@ -232,7 +232,7 @@ impl Loop {
                     let wait = self.backoff.next(None);
                     self.wait(wait).await
                 }
-                Ok(filled) if filled.cursor == self.cursor => self.idle().await,
+                Ok(filled) if !filled.moved(&self.cursor) => self.idle().await,
                 Ok(filled) => self.hand_over(filled).await,
             };
             match woken {
@@ -263,7 +263,7 @@ impl Loop {
         let (source, start, filled) =
             read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         // Opening it may have moved the beginning (another ledger), which is no progress of its own.
-        self.cursor = start;
+        self.cursor = Cursor { dead_letters: self.cursor.dead_letters, ..start };
         self.source = Some(source);
         Ok(filled)
     }

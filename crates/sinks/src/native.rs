@@ -10,8 +10,9 @@
 //! `envelope` the signed note, whole, as `verify --checkpoint` takes it.
 //!
 //! `payload` is an object with a member a part: `text`, `parameters`, `error`, … as a string, as the list that was
-//! stored (`parameters`, `messages`), or as `{ "base64": "…" }` where the bytes are no UTF-8; null where the entry has
-//! no payload, or the sink gets none.
+//! stored (`parameters`, `messages`), or as `{ "base64": "…" }` where the bytes are no UTF-8; and `salts`, in base64, one
+//! for each frame that the envelope's `pay` lists, so that the texts can be checked against the envelope. It is null
+//! where the entry has no payload, or the sink gets none.
 
 use serde_json::value::RawValue;
 use verbatim_core::event::{AuditEvent as _, part};
@@ -130,5 +131,12 @@ fn parts(entry: &Entry, out: &mut Vec<u8>) {
             }
         }
     }
-    out.push(b'}');
+    out.extend_from_slice(b",\"salts\":[");
+    for (place, (salt, _)) in entry.pieces().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        json::base64(out, salt);
+    }
+    out.extend_from_slice(b"]}");
 }

@@ -26,7 +26,7 @@ pub struct Filter {
 /// What is known of a session whose connection decides.
 enum Known {
     /// It opened; the entry waits until the session's next one says for which connection.
-    Opening(Entry),
+    Opening(Box<Entry>),
     /// Whether its entries pass.
     Settled {
         /// The entry that opened it.
@@ -52,6 +52,13 @@ pub(crate) struct Filled {
     pub(crate) cursor: Cursor,
 }
 
+impl Filled {
+    /// Whether there is anything behind `cursor`: entries, passed over or not, or a checkpoint.
+    pub(crate) fn moved(&self, cursor: &Cursor) -> bool {
+        (self.cursor.next, self.cursor.checkpoint) != (cursor.next, cursor.checkpoint)
+    }
+}
+
 impl Source {
     /// Opens the ledger at `cursor`; at its beginning where the cursor is another ledger's, or of a state that this one
     /// never had.
@@ -66,7 +73,7 @@ impl Source {
             cursor
         } else {
             tracing::warn!(next = cursor.next, "the cursor does not fit the ledger: delivery begins anew");
-            Cursor { dead_letters: cursor.dead_letters, ..Cursor::default() }
+            Cursor::default()
         };
         let cursor = Cursor { origin: reader.origin().to_owned(), ..cursor };
         let mut source = Self { reader, filter, payload, cursor, sessions: BTreeMap::new(), last: None };
@@ -160,7 +167,7 @@ fn of_connections(
     entry: Entry,
 ) -> Vec<Entry> {
     if entry.kind() == kind::SESSION_OPEN {
-        sessions.insert(session, Known::Opening(entry));
+        sessions.insert(session, Known::Opening(Box::new(entry)));
         return Vec::new();
     }
     let closes = entry.kind() == kind::SESSION_CLOSE;
@@ -173,7 +180,7 @@ fn of_connections(
             let connection = entry.fields().get("conn").and_then(serde_json::Value::as_str);
             let passes = connection.is_none_or(|connection| connections.contains(connection));
             let first = opening.index;
-            (Some(opening), first, passes)
+            (Some(*opening), first, passes)
         }
     };
     if !closes {
@@ -205,7 +212,8 @@ fn fits(cursor: &Cursor, reader: &mut Reader) -> Result<bool, ReadError> {
 }
 
 /// The first entry that was appended at `time` or later, among the first `size`; `size` where there is none. A clock
-/// that was set back makes it an earlier one or a later one: replaying is for people, order never rests on a clock.
+/// that was set back makes it an earlier one or a later one: replaying is for people, order never rests on a clock. It
+/// blocks.
 ///
 /// # Errors
 /// The ledger cannot be read.

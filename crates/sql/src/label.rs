@@ -1,7 +1,5 @@
 //! Statements, their words and their effects.
 
-use std::ops::ControlFlow;
-
 use sqlparser::ast::{CopySource, Expr, Query, SetExpr, Statement, UtilityOption, Value};
 use sqlparser::dialect::{self, MySqlDialect, PostgreSqlDialect};
 use sqlparser::keywords::Keyword;
@@ -359,7 +357,7 @@ fn is_analyze(option: &UtilityOption) -> bool {
 /// A query's own word, or that of what it changes on the way.
 fn query_label(query: &Query) -> Label {
     let mut worst = Label { word: "select", effect: Effect::Read };
-    let _: ControlFlow<()> = visit_query(query, &mut |body| {
+    visit_query(query, &mut |body| {
         match body {
             SetExpr::Insert(inner)
             | SetExpr::Update(inner)
@@ -375,30 +373,29 @@ fn query_label(query: &Query) -> Label {
             }
             _ => {}
         }
-        ControlFlow::Continue(())
     });
     worst
 }
 
 /// Shows every part of a query that can hold a statement: those of its WITH, and both sides of UNION and its like. (The
 /// server allows no others.) It recurses into brackets and right sides only, which the parser has limited.
-fn visit_query<B>(query: &Query, show: &mut impl FnMut(&SetExpr) -> ControlFlow<B>) -> ControlFlow<B> {
+fn visit_query(query: &Query, show: &mut impl FnMut(&SetExpr)) {
     for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-        visit_query(&cte.query, show)?;
+        visit_query(&cte.query, show);
     }
-    visit_body(&query.body, show)
+    visit_body(&query.body, show);
 }
 
-fn visit_body<B>(mut body: &SetExpr, show: &mut impl FnMut(&SetExpr) -> ControlFlow<B>) -> ControlFlow<B> {
+fn visit_body(mut body: &SetExpr, show: &mut impl FnMut(&SetExpr)) {
     loop {
-        show(body)?;
+        show(body);
         match body {
             SetExpr::SetOperation { left, right, .. } => {
-                visit_body(right, show)?;
+                visit_body(right, show);
                 body = left;
             }
             SetExpr::Query(query) => return visit_query(query, show),
-            _ => return ControlFlow::Continue(()),
+            _ => return,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The tower layers that decide and record every login and every operation, and the one function that puts them in
-//! order ([`build`]).
+//! order (`build`).
 //!
 //! The stack knows no protocol and no identity provider, and carries no bytes of a result. What passes through it:
 //!

@@ -23,8 +23,8 @@ use crate::view::{
 /// nothing of it. The gateway passes it in, so that nothing here parses.
 pub type Labels = Arc<dyn Fn(&str, &str) -> Option<String> + Send + Sync>;
 
-/// How much of what a client streamed is shown as an operation's text: 16 MiB. Longer content is shown by its length
-/// and digest alone, so that a document's memory has a bound; the ledger has all of it.
+/// How much of what a client streamed becomes an operation's text in memory: 16 MiB. An operation with more has no text
+/// there, only its content's length and digest; [`Index::write_session`](crate::Index::write_session) writes all of it.
 pub const CONTENT_SHOWN_BYTES_MAX: u64 = 16 << 20;
 
 /// The node in a ledger's origin, `<organisation>/verbatim/<node>/<generation>`.

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use tokio::sync::watch;
 use verbatim_ledger::{ReadError, Reader};
 
+use crate::content::Content;
 use crate::fold::Labels;
 use crate::list::List;
 use crate::place::{COLUMNS, Place};
@@ -261,6 +262,16 @@ impl Index {
         session: &SessionView,
         each: &mut dyn FnMut(OperationView) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        self.each_place(session, &mut |db, reader, place| {
+            each(place.read(db, reader)?.view(&session.protocol, &self.labels))
+        })
+    }
+
+    fn each_place(
+        &self,
+        session: &SessionView,
+        each: &mut dyn FnMut(&Connection, &mut Reader, &Place) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut reader = Reader::open(&self.ledger_dir)?;
         self.read(&mut |db| {
             let mut statement = db.prepare_cached(&format!(
@@ -269,8 +280,7 @@ impl Index {
             ))?;
             let mut rows = statement.query([&session.id])?;
             while let Some(row) = rows.next()? {
-                let entries = Place::of(row)?.read(db, &mut reader)?;
-                each(entries.view(&session.protocol, &self.labels))?;
+                each(db, &mut reader, &Place::of(row)?)?;
             }
             Ok(())
         })
@@ -286,7 +296,15 @@ impl Index {
         serde_json::to_writer(&mut *out, &session)?;
         out.write_all(b",\"operations\":")?;
         let mut list = List::begin(out)?;
-        self.each_operation(&session, &mut |operation| list.add(&operation))?;
+        self.each_place(&session, &mut |db, reader, place| {
+            let operation = place.read(db, reader)?.view(&session.protocol, &self.labels);
+            // Data under a command with a text of its own is not that command's text.
+            let is_bare = operation.text.is_none() && operation.base64.is_none();
+            match place.long_content(db)?.filter(|_| is_bare) {
+                None => list.add(&operation),
+                Some(chunks) => list.add_long(&operation, &mut Content { reader, chunks }),
+            }
+        })?;
         list.end()
     }
 

@@ -14,9 +14,10 @@
 //! This crate writes no event and decides nothing; who may read is the caller's business.
 //!
 //! Limits: a text is indexed in pieces of 1 MiB that overlap by 4 KiB; a search term has at most 1,024 characters;
-//! streamed content is shown up to 16 MiB ([`fold::CONTENT_SHOWN_BYTES_MAX`]). Lists and documents are written
-//! entry by entry, so their length takes no memory.
+//! streamed content is in a document that is built in memory up to 16 MiB ([`fold::CONTENT_SHOWN_BYTES_MAX`]), in one
+//! that is written whole. Lists and documents are written entry by entry, so their length takes no memory.
 
+mod content;
 pub mod fold;
 pub mod index;
 mod ingest;

@@ -28,6 +28,24 @@ impl Place {
         })
     }
 
+    /// The places of the operation's content, where it is longer than what is shown from memory.
+    pub(crate) fn long_content(&self, db: &Connection) -> Result<Option<Vec<Location>>, StoreError> {
+        let mut total = db.prepare_cached(
+            "SELECT coalesce(sum(content_bytes), 0) FROM chunks WHERE session = ?1 AND sequence = ?2",
+        )?;
+        let key = params![self.session, self.sequence];
+        let total: i64 = total.query_row(key, |row| row.get(0))?;
+        if total.cast_unsigned() <= CONTENT_SHOWN_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut statement = db.prepare_cached(
+            "SELECT segment, offset FROM chunks
+             WHERE session = ?1 AND sequence = ?2 AND content_bytes > 0 ORDER BY entry",
+        )?;
+        let places = statement.query_map(key, |row| Ok(location(row.get(0)?, row.get(1)?)))?;
+        Ok(Some(places.collect::<Result<_, _>>()?))
+    }
+
     pub(crate) fn read(&self, db: &Connection, reader: &mut Reader) -> Result<OperationEntries, StoreError> {
         let mut chunks = Vec::new();
         let mut statement = db.prepare_cached(

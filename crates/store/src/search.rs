@@ -70,11 +70,13 @@ pub(crate) fn texts(search: &str) -> Result<(String, Vec<Value>), StoreError> {
             });
         }
         if chars < 3 {
-            sql.push("SELECT text FROM pieces WHERE content LIKE ? ESCAPE '\\'");
+            sql.push("SELECT DISTINCT text FROM pieces WHERE content LIKE ? ESCAPE '\\'");
             let escaped = term.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
             values.push(Value::Text(format!("%{escaped}%")));
         } else {
-            sql.push("SELECT text FROM pieces WHERE id IN (SELECT rowid FROM words WHERE words MATCH ?)");
+            sql.push(
+                "SELECT DISTINCT text FROM pieces WHERE id IN (SELECT rowid FROM words WHERE words MATCH ?)",
+            );
             values.push(Value::Text(format!("\"{}\"", term.replace('"', "\"\""))));
         }
     }

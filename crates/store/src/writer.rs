@@ -1,7 +1,12 @@
 //! What puts entries into the index: from the ledger's files, in batches, each in one transaction with its cursor.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
 use rusqlite::{Connection, TransactionBehavior};
-use verbatim_ledger::{Entry, Item, Reader};
+use verbatim_ledger::{Entry, Item, ReadError, Reader};
 
 use crate::index::StoreError;
 use crate::ingest;
@@ -59,9 +64,19 @@ impl Writer {
         let mut batch: Vec<Entry> = Vec::new();
         let mut covered = 0;
         let mut bytes = 0;
-        while let Some(item) = self.reader.next(limit.unwrap_or(u64::MAX))? {
+        loop {
+            let item = match self.reader.next(limit.unwrap_or(u64::MAX)) {
+                Err(ReadError::Damaged { file, offset, message }) if limit.is_none() => {
+                    if !is_blank(&file, offset)? {
+                        tracing::warn!(file = %file.display(), offset, message, "the record ends here: verify says more");
+                    }
+                    break;
+                }
+                other => other?,
+            };
             match item {
-                Item::Entry(entry) => {
+                None => break,
+                Some(Item::Entry(entry)) => {
                     bytes += entry.envelope().len();
                     bytes += entry.parts().iter().map(|part| part.bytes.len()).sum::<usize>();
                     batch.push(entry);
@@ -69,10 +84,10 @@ impl Writer {
                         covered = batch.len();
                     }
                 }
-                Item::Checkpoint(checkpoint) if limit.is_none() => {
+                Some(Item::Checkpoint(checkpoint)) if limit.is_none() => {
                     covered = batch.partition_point(|entry| entry.index < checkpoint.size);
                 }
-                Item::Checkpoint(_) => {}
+                Some(Item::Checkpoint(_)) => {}
             }
             if covered == batch.len() && (batch.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES) {
                 break;
@@ -81,6 +96,14 @@ impl Writer {
         batch.truncate(covered);
         Ok(batch)
     }
+}
+
+/// Whether a segment has nothing at `offset`: it is zero-filled ahead of what is written. A ledger without a running
+/// gateway has no other end.
+fn is_blank(file: &Path, offset: u64) -> io::Result<bool> {
+    let mut beginning = [0; 8];
+    let read = File::open(file)?.read_at(&mut beginning, offset)?;
+    Ok(beginning.iter().take(read).all(|byte| *byte == 0))
 }
 
 /// An index is stale where the ledger doesn't have the entry that it ends with: a restored snapshot, another file.

@@ -458,6 +458,14 @@ fn free_ports() -> Result<(u16, u16)> {
     Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }
 
+/// A port of 127.0.0.1 that was free a moment ago.
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> Result<u16> {
+    Ok(free_ports()?.0)
+}
+
 /// What a program printed, for a person to read in a test's failure.
 pub fn printed(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string().replace("\\n", "\n")

@@ -1,4 +1,15 @@
-//! Throwaway real servers, the Entra simulator and clients for tests; never a dependency of what ships
+//! Throwaway real servers, the Entra simulator and clients for tests; never a dependency of what ships.
+//!
+//! Nothing here stands in for what is tested: servers and the gateway are the real programs, on free ports of loopback,
+//! in directories of their own that go with them. A program that is missing is an error that says how to get it.
+//!
+//! ```text
+//!  postgres::Postgres ◂── gateway::Gateway ◂── a test's clients
+//!     its log               its record            ▲ tokens
+//!        └── record::compare_all ──┘          idp::Idp (also the program entra-sim)
+//! ```
+//!
+//! [`relay`] is no part of that path: the benchmark's measure of what passing bytes on costs by itself.
 
 pub mod gateway;
 pub mod idp;

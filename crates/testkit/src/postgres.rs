@@ -125,8 +125,8 @@ impl Postgres {
         fs::create_dir(server.run_dir())?;
         server.own(&server.run_dir())?;
         let data = server.data_dir();
-        let initdb = server.server_command("initdb")?;
-        run(in_order(initdb).arg("-D").arg(&data).args([
+        let mut initdb = server.server_command("initdb")?;
+        run(initdb.arg("-D").arg(&data).args([
             "-U",
             SUPERUSER,
             "-A",
@@ -302,17 +302,22 @@ impl Postgres {
     fn pg_ctl(&self, arguments: &[&str]) -> Result<()> {
         let mut pg_ctl = self.server_command("pg_ctl")?;
         pg_ctl.arg("-D").arg(self.data_dir()).args(arguments);
-        run(in_order(pg_ctl).arg("-s")).map(drop)
+        run(pg_ctl.arg("-s")).map(drop)
     }
 
     /// A program of the server, run as a user that is not root: the server refuses to be.
     fn server_command(&self, program: &str) -> Result<Command> {
         let program = self.binaries.join(program);
-        if !self.is_root()? {
-            return Ok(Command::new(program));
-        }
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+        let mut command = match self.is_root()? {
+            false => Command::new(program),
+            true => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+                command
+            }
+        };
+        // From a directory that every user can enter, in messages that tests can read.
+        command.current_dir("/").env("LC_ALL", "C.UTF-8").env_remove("PGDATA");
         Ok(command)
     }
 
@@ -333,12 +338,6 @@ impl Drop for Postgres {
         // A server that is not running any more is as good.
         let _ = self.kill();
     }
-}
-
-/// The same command, from a directory that every user can enter.
-fn in_order(mut command: Command) -> Command {
-    command.current_dir("/").env("LC_ALL", "C.UTF-8").env_remove("PGDATA");
-    command
 }
 
 fn free_port() -> Result<u16> {

@@ -145,7 +145,9 @@ fn what_is_not_there_yet_is_refused_with_just_that_said() {
     );
     check(
         &with("type = \"file\"", "type = \"kafka\""),
-        expect![[r#"conf/verbatim.toml:28:8: sink.archive.type: sinks of this type are not part of this version yet; "file", "stdout", "splunk" are"#]],
+        expect![[
+            r#"conf/verbatim.toml:28:8: sink.archive.type: sinks of this type are not part of this version yet; "file", "stdout", "splunk" are"#
+        ]],
     );
     check(
         &with("type = \"postgres\"", "type = \"mysql\""),
@@ -159,7 +161,9 @@ fn what_is_not_there_yet_is_refused_with_just_that_said() {
 fn listeners_off_loopback_need_tls() {
     check(
         &with("\"[::1]:6432\"", "\"0.0.0.0:6432\""),
-        expect![[r#"conf/verbatim.toml:7:31: listen.postgres[1]: it is not loopback, so it needs `tls = { certificate = "…", private_key = "…" }` under [gateway]"#]],
+        expect![[
+            r#"conf/verbatim.toml:7:31: listen.postgres[1]: it is not loopback, so it needs `tls = { certificate = "…", private_key = "…" }` under [gateway]"#
+        ]],
     );
 }
 
@@ -209,8 +213,5 @@ fn secrets_are_references() {
 
 #[test]
 fn broken_toml_is_said_with_its_place() {
-    check(
-        "[gateway\nnode = 1",
-        expect!["conf/verbatim.toml:1:9: unclosed table, expected `]`"],
-    );
+    check("[gateway\nnode = 1", expect!["conf/verbatim.toml:1:9: unclosed table, expected `]`"]);
 }

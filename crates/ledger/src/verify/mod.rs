@@ -27,6 +27,9 @@ use walk::{Walk, Walked};
 /// How far an anchor may be behind the last entry, in nanoseconds, before it counts as stale.
 const ANCHOR_LAG_NANOS: u64 = 70_000_000_000;
 
+/// How often a ledger in use is read again before a finding counts.
+const LIVE_TRIES: u32 = 3;
+
 /// What is verified, and against what.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
@@ -120,8 +123,19 @@ impl Run<'_> {
             let segments = dir.join("seg");
             return self.findings.push(Finding::new("SEGGAP", "there is no segment").at(&segments, 0));
         }
-        let walk = Walk::new(self.disk, &key, live, &self.anchors, &mut self.findings);
-        match walk.ledger(&dir.join("seg")) {
+        let mut tries = 0;
+        let (walked, found) = loop {
+            tries += 1;
+            let mut found = Findings::default();
+            let walk = Walk::new(self.disk, &key, live, &self.anchors, &mut found);
+            let walked = walk.ledger(&dir.join("seg"));
+            // What is being written while it is read may look broken once; what is broken stays so.
+            if found.len() == 0 || !live || tries == LIVE_TRIES {
+                break (walked, found);
+            }
+        };
+        found.into_list().into_iter().for_each(|finding| self.findings.push(finding));
+        match walked {
             Ok(walked) => self.conclude(dir, &key, live, &walked),
             Err(error) => self.unknown.push(format!("{}: {error}", dir.display())),
         }
@@ -158,7 +172,8 @@ impl Run<'_> {
             let path = dir.join(name);
             let same = self.disk.get(&path, NOTE_BYTES_MAX).is_ok_and(|bytes| bytes == content.as_bytes());
             if !same {
-                let message = if names.iter().any(|there| there == name) { wrong } else { "this file is missing" };
+                let message =
+                    if names.iter().any(|there| there == name) { wrong } else { "this file is missing" };
                 self.findings.push(Finding::new(code, message).at(&path, 0));
             }
         }
@@ -195,7 +210,8 @@ impl Run<'_> {
                 walked.uncommitted
             );
         } else if open > 0 {
-            line += &format!("; {open} sessions were never closed, the next start of the gateway will say so");
+            line +=
+                &format!("; {open} sessions were never closed, the next start of the gateway will say so");
         }
         self.lines.push(line);
         self.ledgers.push(LedgerSummary {
@@ -266,9 +282,8 @@ impl Run<'_> {
         }
         for file in &self.inputs.checkpoints {
             let mut of_file = self.anchors.iter().filter(|anchor| anchor.file == *file).peekable();
-            let known = |anchor: &Anchor| {
-                self.ledgers.iter().any(|ledger| ledger.origin == anchor.checkpoint.origin)
-            };
+            let known =
+                |anchor: &Anchor| self.ledgers.iter().any(|ledger| ledger.origin == anchor.checkpoint.origin);
             let read = of_file.peek().is_some();
             if read && !self.ledgers.is_empty() && !of_file.any(known) {
                 let message = "no checkpoint in this file is of a ledger that was given";

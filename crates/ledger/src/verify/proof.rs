@@ -32,18 +32,17 @@ pub(super) fn check(
 ) -> Result<Checked, String> {
     let bytes = disk.get(file, PROOF_BYTES_MAX).map_err(|error| error.to_string())?;
     let text = std::str::from_utf8(&bytes).map_err(|error| error.to_string())?;
-    let bundle = if text.starts_with('{') {
-        Bundle::parse(text)
-    } else {
-        Proof::parse(text).map(Bundle::from)
-    };
+    let bundle =
+        if text.starts_with('{') { Bundle::parse(text) } else { Proof::parse(text).map(Bundle::from) };
     let bundle = bundle.ok_or("this is no proof")?;
     let checkpoint = Checkpoint::parse(&bundle.checkpoint).map_err(|error| error.to_string())?;
     let report = |code, message: String| Finding::new(code, message).at(file, 0);
     let signed = keys.iter().map(|key| checkpoint.signed_by(key)).find(|signed| *signed != Signed::Absent);
     match signed {
         Some(Signed::Good) => {}
-        Some(Signed::OtherKey) => findings.push(report("KEY", "the checkpoint is signed by another key".into())),
+        Some(Signed::OtherKey) => {
+            findings.push(report("KEY", "the checkpoint is signed by another key".into()))
+        }
         _ => findings.push(report("SIG", "the checkpoint is not signed by a key that was given".into())),
     }
     for anchor in anchors.iter().filter(|anchor| anchor.checkpoint.origin == checkpoint.origin) {
@@ -110,7 +109,10 @@ fn judge(
         found.push(("SSEQGAP", format!("entry {index} is not the session's entry {sequence}")));
     }
     for part in proved.wrong_parts() {
-        found.push(("PAYCT", format!("entry {index}: part {part} of its payload is missing, or not what was recorded")));
+        found.push((
+            "PAYCT",
+            format!("entry {index}: part {part} of its payload is missing, or not what was recorded"),
+        ));
     }
     found
 }

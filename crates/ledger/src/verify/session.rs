@@ -133,7 +133,8 @@ impl Sense {
         self.operations += u64::from(counts && head.operation().is_some());
         let known = self.open.contains_key(&id);
         if known == (head.kind == kind::SESSION_OPEN) {
-            let what = if known { "a second session_open" } else { "before session_open, or after the close" };
+            let what =
+                if known { "a second session_open" } else { "before session_open, or after the close" };
             report("STATE", format!("entry {index}: {} {what}", head.kind));
             if !known {
                 return;
@@ -176,7 +177,10 @@ impl Sense {
         if head.boot != self.boot {
             let first = self.boot.is_empty();
             if !first && !self.stopped && head.kind != own::RECOVERY {
-                report("HBGAP", format!("entry {index}: a new process began, and nothing says how the one before ended"));
+                report(
+                    "HBGAP",
+                    format!("entry {index}: a new process began, and nothing says how the one before ended"),
+                );
             }
             head.boot.clone_into(&mut self.boot);
             self.explained = true;
@@ -213,7 +217,10 @@ impl Sense {
             let went = i128::from(head.time) - i128::from(last.time);
             if passed > last.patience() {
                 let seconds = passed / 1_000_000_000;
-                report("HBGAP", format!("entry {index}: {seconds} s without a heartbeat, and no entry says why"));
+                report(
+                    "HBGAP",
+                    format!("entry {index}: {seconds} s without a heartbeat, and no entry says why"),
+                );
             }
             if (went - i128::from(passed)).unsigned_abs() > DRIFT_NANOS {
                 let message = "wall clock and boot clock part, and no entry says so";
@@ -273,7 +280,10 @@ fn place_in_chain(
     } else if head.sequence > expected {
         report("SSEQGAP", format!("entry {index}: places {expected} to {} are missing", head.sequence - 1));
     } else if head.previous != chain.last {
-        report("SSEQGAP", format!("entry {index}: the entry before it in its session is not the one it names"));
+        report(
+            "SSEQGAP",
+            format!("entry {index}: the entry before it in its session is not the one it names"),
+        );
     }
     chain.next = head.sequence.saturating_add(1);
     chain.last = Some(leaf);
@@ -287,7 +297,10 @@ fn close(chain: &Chain, head: &Head<'_>, json: &Json<'_>, report: &mut impl FnMu
         let stated = json.get(name).and_then(Json::unsigned);
         if stated != Some(count) {
             let stated = stated.map_or("nothing".to_owned(), |stated| stated.to_string());
-            report("COUNT", format!("entry {}: the close states {stated} {name}, there are {count}", head.index));
+            report(
+                "COUNT",
+                format!("entry {}: the close states {stated} {name}, there are {count}", head.index),
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use verbatim_core::Timestamp;
+use verbatim_core::{SessionId, Timestamp};
 
 use crate::disk::Disk;
 use crate::envelope::{self, Commitment, Head};
@@ -15,7 +15,7 @@ use crate::hash::{Hash, sha256};
 use crate::note::{Checkpoint, Signed, VerifyingKey};
 use crate::payload::{self, Body};
 use crate::profile;
-use crate::segment::{self, Header, Seal, Window};
+use crate::segment::{self, Header, Seal, Window, is_zero};
 use crate::tree::{Frontier, leaf_hash};
 use crate::verify::anchors::Anchor;
 use crate::verify::report::{Finding, Findings};
@@ -53,6 +53,8 @@ pub(super) struct Walk<'a> {
     file: PathBuf,
     tree: Frontier,
     expected: u64,
+    /// The first entry of the segment.
+    first: u64,
     /// The root was found wrong once: it is wrong from there on.
     diverged: bool,
     last_commit: Option<Hash>,
@@ -81,14 +83,8 @@ impl<'a> Walk<'a> {
         anchors.sort_by_key(|anchor| anchor.checkpoint.size);
         let tree = Frontier::default();
         let root = tree.root();
-        let walked = Walked {
-            size: 0,
-            root,
-            sense: Sense::default(),
-            until: None,
-            anchored: None,
-            uncommitted: 0,
-        };
+        let walked =
+            Walked { size: 0, root, sense: Sense::default(), until: None, anchored: None, uncommitted: 0 };
         Self {
             disk,
             key,
@@ -99,6 +95,7 @@ impl<'a> Walk<'a> {
             file: PathBuf::new(),
             tree,
             expected: 0,
+            first: 0,
             diverged: false,
             last_commit: None,
             payload: Vec::new(),
@@ -115,7 +112,8 @@ impl<'a> Walk<'a> {
         let names = self.disk.list(dir)?;
         let numbers: Vec<_> = names.iter().filter_map(|name| segment::number(name)).collect();
         for name in names.iter().filter(|name| segment::number(name).is_none()) {
-            self.findings.push(Finding::new("TRAIL", "this file is none of the ledger's").at(&dir.join(name), 0));
+            self.findings
+                .push(Finding::new("TRAIL", "this file is none of the ledger's").at(&dir.join(name), 0));
         }
         if numbers.is_empty() {
             self.findings.push(Finding::new("SEGGAP", "there is no segment").at(dir, 0));
@@ -143,6 +141,7 @@ impl<'a> Walk<'a> {
     fn segment(&mut self, mut window: Window, number: u64, is_last: bool) -> io::Result<()> {
         let file = Arc::clone(window.file());
         let length = file.length()?;
+        self.first = self.expected;
         let header = self.header(&mut window, number)?;
         let mut offset = header.as_ref().map_or(0, |(_, length)| *length);
         self.tail = offset;
@@ -185,6 +184,10 @@ impl<'a> Walk<'a> {
                 "behind the last commit there are {uncommitted} entries that no signature covers, or parts of one: \
                  a crash leaves this, and so does a cut"
             );
+            self.report("TORN", self.tail, message);
+        } else if self.last_commit.is_none() {
+            let message =
+                "nothing here is signed: a crash in the very first start leaves this, and so does a cut";
             self.report("TORN", self.tail, message);
         }
         let file = self.file.clone();
@@ -240,7 +243,8 @@ impl<'a> Walk<'a> {
         if let Some(fault) = fault {
             self.broken = true;
             let code = if fault == Fault::Checksum { code_of(kind) } else { "TRAIL" };
-            self.report(code, offset, fault.to_string());
+            let finding = Finding::new(code, fault.to_string()).at(&self.file, offset);
+            self.findings.push(whose(finding, kind, &owned));
         }
         match kind {
             Kind::Envelope => self.envelope(&owned, offset),
@@ -257,14 +261,22 @@ impl<'a> Walk<'a> {
     }
 
     /// Looks for anything but zeros from `offset` on; goes on at the next frame.
-    fn rest(&mut self, window: &mut Window, offset: u64, length: u64, code: &'static str) -> io::Result<Step> {
+    fn rest(
+        &mut self,
+        window: &mut Window,
+        offset: u64,
+        length: u64,
+        code: &'static str,
+    ) -> io::Result<Step> {
         let mut at = offset;
         while at < length {
             let piece = window.get(at, 64 << 10)?;
             if piece.is_empty() {
                 break;
             }
-            if let Some(place) = piece.iter().position(|byte| *byte != 0) {
+            if !is_zero(piece)
+                && let Some(place) = piece.iter().position(|byte| *byte != 0)
+            {
                 let found = at + place as u64;
                 if self.live {
                     return Ok(Step::END);
@@ -393,7 +405,11 @@ impl<'a> Walk<'a> {
                     && u64::from(stored.place.part) == part
             });
             let Some(stored) = stored else {
-                found.push(("PAYMISSING", format!("entry {index}: part {part} of its payload is missing"), None));
+                found.push((
+                    "PAYMISSING",
+                    format!("entry {index}: part {part} of its payload is missing"),
+                    None,
+                ));
                 continue;
             };
             let same = stored.ct_sha256 == commitment.ct_sha256
@@ -404,9 +420,17 @@ impl<'a> Walk<'a> {
                 found.push(("PAYCT", message, Some(stored.offset)));
             }
         }
+        let of_another = |stored: &&Payload| {
+            stored.place.session != session
+                || stored.place.sequence != head.sequence
+                || u64::from(stored.place.part) >= commitments.len() as u64
+        };
+        for stray in self.payload.iter().filter(of_another) {
+            let message = format!("payload of another entry, in front of entry {}", head.index);
+            found.push(("PAYCT", message, Some(stray.offset)));
+        }
         if self.payload.len() > commitments.len() {
-            let stray = self.payload.get(commitments.len()).map(|stored| stored.offset);
-            found.push(("PAYCT", format!("payload that is none of entry {}", head.index), stray));
+            found.push(("PAYCT", format!("more payload than entry {} has", head.index), None));
         }
         found
     }
@@ -425,7 +449,9 @@ impl<'a> Walk<'a> {
             Signed::Good => {}
             Signed::OtherKey => self.report("KEY", offset, "the checkpoint is signed by another key"),
             Signed::Bad => self.report("SIG", offset, "the checkpoint's signature is not the key's"),
-            Signed::Absent => self.report("SIG", offset, "the checkpoint has no signature in this log's name"),
+            Signed::Absent => {
+                self.report("SIG", offset, "the checkpoint has no signature in this log's name")
+            }
         }
         if !self.payload.is_empty() {
             self.report("PAYCT", offset, "payload without an entry");
@@ -468,9 +494,9 @@ impl<'a> Walk<'a> {
             at += piece.len() as u64;
         }
         let sha256: Hash = hasher.finalize().into();
-        let last = self.expected.checked_sub(1).filter(|last| *last >= seal.first);
+        let last = self.expected.checked_sub(1).filter(|last| *last >= self.first);
         let root_differs = seal.root != self.tree.root() && !self.diverged;
-        if seal.sha256 != sha256 || seal.last != last || root_differs {
+        if seal.sha256 != sha256 || seal.first != self.first || seal.last != last || root_differs {
             self.report("SEAL", offset, "the segment is not as it was sealed");
         }
         if self.walked.size != self.tree.size() {
@@ -505,9 +531,12 @@ impl<'a> Walk<'a> {
             );
             self.findings.push(Finding::new("FORK", message).at(&anchor.file, 0));
             let agreed = self.walked.anchored.map_or(0, |(size, _)| size);
-            if let Some(start) = self.starts.iter().find(|start| (agreed..size).contains(*start) && **start > 1) {
-                let message =
-                    format!("the node went on at entry {start} from an older state than it had signed before");
+            if let Some(start) =
+                self.starts.iter().find(|start| (agreed..size).contains(*start) && **start > 1)
+            {
+                let message = format!(
+                    "the node went on at entry {start} from an older state than it had signed before"
+                );
                 self.findings.push(Finding::new("ROLLBACK", message).at(&anchor.file, 0));
             }
         }
@@ -519,12 +548,34 @@ impl<'a> Walk<'a> {
             let size = anchor.checkpoint.size;
             let reached = self.tree.size();
             let finding = if anchor.checkpoint.signed_by(self.key) == Signed::Good {
-                Finding::new("TRUNC", format!("the log had {size} entries, here are {reached}: its end is cut off"))
+                Finding::new(
+                    "TRUNC",
+                    format!("the log had {size} entries, here are {reached}: its end is cut off"),
+                )
             } else {
-                Finding::new("SIG", format!("the checkpoint of {size} entries is not signed by this log's key"))
+                Finding::new(
+                    "SIG",
+                    format!("the checkpoint of {size} entries is not signed by this log's key"),
+                )
             };
             self.findings.push(finding.at(&anchor.file, 0));
         }
+    }
+}
+
+/// Says of a damaged frame whose it seems to be, as far as it can still be read.
+fn whose(finding: Finding, kind: Kind, body: &[u8]) -> Finding {
+    match kind {
+        Kind::Envelope => match Head::parse(body) {
+            Some(head) => finding.of(head.session, head.operation()),
+            None => finding,
+        },
+        Kind::Payload => {
+            let place = Body::parse(body).map(|body| body.place.session);
+            let session = place.filter(|id| *id != [0; 16]).map(SessionId::from_bytes);
+            finding.of(session, None)
+        }
+        _ => finding,
     }
 }
 

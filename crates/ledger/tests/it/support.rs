@@ -8,9 +8,9 @@ use verbatim_core::{
     AuditEvent, AuthorizationSource, AuthorizedBy, CloseReason, Operation, Outcome, RecordMode, SessionId,
     Status, Value, Visitor,
 };
-use verbatim_ledger::{Ledger, Settings, SyncMode};
+use verbatim_ledger::{Ledger, LedgerError, Settings, SyncMode};
 
-pub fn settings(dir: &Path) -> Settings {
+pub(crate) fn settings(dir: &Path) -> Settings {
     Settings {
         data_dir: dir.to_owned(),
         organisation: "example.com".to_owned(),
@@ -24,7 +24,7 @@ pub fn settings(dir: &Path) -> Settings {
 }
 
 /// `session_open` with what the ledger cares for.
-pub struct Opened;
+pub(crate) struct Opened;
 
 impl AuditEvent for Opened {
     fn kind(&self) -> &str {
@@ -40,7 +40,7 @@ impl AuditEvent for Opened {
 }
 
 /// An entry of no session.
-pub struct Config(pub &'static str);
+pub(crate) struct Config(pub(crate) &'static str);
 
 impl AuditEvent for Config {
     fn kind(&self) -> &str {
@@ -61,17 +61,21 @@ fn operation(sequence: u64, text: &[u8]) -> Operation {
 }
 
 /// A session in the record, driven step by step.
-pub struct Session {
-    pub log: verbatim_ledger::SessionLog,
-    pub id: SessionId,
+pub(crate) struct Session {
+    pub(crate) log: verbatim_ledger::SessionLog,
+    pub(crate) id: SessionId,
     sequence: u64,
 }
 
 impl Session {
-    pub fn open(ledger: &Ledger) -> Self {
+    pub(crate) fn open(ledger: &Ledger) -> Self {
+        Self::try_open(ledger).unwrap()
+    }
+
+    pub(crate) fn try_open(ledger: &Ledger) -> Result<Self, LedgerError> {
         let id = SessionId::generate();
         let log = ledger.session(id);
-        log.append(&Opened).unwrap();
+        log.append(&Opened)?;
         let by = AuthorizedBy {
             kind: "group",
             name: Some("billing".to_owned()),
@@ -80,35 +84,56 @@ impl Session {
         };
         let authorized =
             Authorized { connection: "customer-db", target: "db:5432/c", record: RecordMode::Full, by: &by };
-        log.append(&authorized).unwrap();
-        Self { log, id, sequence: 0 }
+        log.append(&authorized)?;
+        Ok(Self { log, id, sequence: 0 })
     }
 
-    pub fn intent(&mut self, text: &[u8]) -> (u64, u64) {
-        self.sequence += 1;
-        let operation = operation(self.sequence, text);
+    pub(crate) fn intent(&mut self, text: &[u8]) -> (u64, u64) {
+        self.try_intent(text).unwrap()
+    }
+
+    pub(crate) fn try_intent(&mut self, text: &[u8]) -> Result<(u64, u64), LedgerError> {
+        let operation = operation(self.sequence + 1, text);
         let event = Requested { operation: &operation, refusal: None, withheld: None };
-        (self.log.append(&event).unwrap(), self.sequence)
+        let entry = self.log.append(&event)?;
+        self.sequence += 1;
+        Ok((entry, self.sequence))
     }
 
-    pub fn outcome(&self, (entry, sequence): (u64, u64)) -> u64 {
+    pub(crate) fn outcome(&self, intent: (u64, u64)) -> u64 {
+        self.try_outcome(intent).unwrap()
+    }
+
+    pub(crate) fn try_outcome(&self, (entry, sequence): (u64, u64)) -> Result<u64, LedgerError> {
         let mut outcome = Outcome::new(Status::Ok);
         outcome.rows = Some(3);
         let event =
             Completed { entry, sequence, record: RecordMode::Full, duration_us: 812, outcome: &outcome };
-        self.log.append(&event).unwrap()
+        self.log.append(&event)
     }
 
-    pub fn abort(&self, (entry, sequence): (u64, u64)) -> u64 {
-        self.log.append(&Aborted { entry, sequence }).unwrap()
+    pub(crate) fn abort(&self, intent: (u64, u64)) -> u64 {
+        self.try_abort(intent).unwrap()
     }
 
-    pub fn close(&self) -> u64 {
-        self.log.append(&SessionClosed { reason: CloseReason::Client }).unwrap()
+    pub(crate) fn try_abort(&self, (entry, sequence): (u64, u64)) -> Result<u64, LedgerError> {
+        self.log.append(&Aborted { entry, sequence })
+    }
+
+    pub(crate) fn close(&self) -> u64 {
+        self.try_close().unwrap()
+    }
+
+    pub(crate) fn try_close(&self) -> Result<u64, LedgerError> {
+        self.log.append(&SessionClosed { reason: CloseReason::Client })
     }
 }
 
 /// Waits for an entry from a thread of its own.
-pub fn wait(ledger: &Ledger, index: u64) {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(ledger.durable(index)).unwrap();
+pub(crate) fn wait(ledger: &Ledger, index: u64) {
+    try_wait(ledger, index).unwrap();
+}
+
+pub(crate) fn try_wait(ledger: &Ledger, index: u64) -> Result<(), LedgerError> {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(ledger.durable(index))
 }

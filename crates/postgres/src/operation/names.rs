@@ -249,7 +249,12 @@ impl<T: Named> Names<T> {
     ///
     /// # Errors
     /// The session has too many names, or keeps too much.
-    pub(crate) fn propose(&mut self, name: &Bytes, segment: u64, value: Option<T>) -> Result<Change, Refusal> {
+    pub(crate) fn propose(
+        &mut self,
+        name: &Bytes,
+        segment: u64,
+        value: Option<T>,
+    ) -> Result<Change, Refusal> {
         let size = value.as_ref().map_or(0, Named::kept);
         let full = |reason: &'static str| Refusal::Busy { reason: reason.into() };
         if self.slots.len() >= NAMES_MAX && !self.slots.contains_key(name) {
@@ -262,7 +267,8 @@ impl<T: Named> Names<T> {
         let name = small(name);
         self.next += 1;
         self.proposals += 1;
-        let slot = self.slots.entry(name.clone()).or_insert(Slot { settled: None, proposed: VecDeque::new() });
+        let slot =
+            self.slots.entry(name.clone()).or_insert(Slot { settled: None, proposed: VecDeque::new() });
         slot.proposed.push_back(Proposal { id: self.next, segment, value: value.map(Arc::new) });
         Ok(Change { name, id: self.next })
     }

@@ -14,6 +14,19 @@ pub(crate) enum Rename {
     Deallocate(Vec<u8>),
     /// The portal of that name is the text's cursor.
     Declare(Vec<u8>),
+    /// No name means anything (`DEALLOCATE ALL`, `DISCARD`).
+    All,
+}
+
+impl Rename {
+    /// Whether it changes what `name` means as a statement.
+    pub(crate) fn concerns(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Prepare(changed) | Self::Deallocate(changed) => changed == name,
+            Self::All => !name.is_empty(),
+            Self::Declare(_) => false,
+        }
+    }
 }
 
 /// Whether `text` can contain a statement that changes names; looks at words alone, wherever they stand.
@@ -37,7 +50,7 @@ pub(crate) fn renames(text: &Bytes) -> Vec<Rename> {
         if !starts {
             continue;
         }
-        let mut name = || match tokens.next() {
+        let name = || match tokens.next() {
             Some(Token::Word(name)) => Some((name, false)),
             Some(Token::Quoted(name)) => Some((name, true)),
             _ => None,
@@ -50,12 +63,12 @@ pub(crate) fn renames(text: &Bytes) -> Vec<Rename> {
                     Some((word, false)) if word == b"prepare" => name(),
                     named => named,
                 };
-                found.extend(
-                    named
-                        .filter(|(name, quoted)| *quoted || name != b"all")
-                        .map(|(name, _)| Rename::Deallocate(name)),
-                );
+                found.extend(named.map(|(name, quoted)| match &*name {
+                    b"all" if !quoted => Rename::All,
+                    _ => Rename::Deallocate(name),
+                }));
             }
+            (b"discard", _) => found.push(Rename::All),
             _ => {}
         }
     }
@@ -198,7 +211,7 @@ mod tests {
 
     fn check(sql: &str, expected: &[Rename]) {
         assert_eq!(renames(&Bytes::copy_from_slice(sql.as_bytes())), expected, "{sql}");
-        assert_eq!(may_rename(sql.as_bytes()) || expected.is_empty(), true, "{sql}");
+        assert!(may_rename(sql.as_bytes()) || expected.is_empty(), "{sql}");
     }
 
     #[test]
@@ -206,7 +219,9 @@ mod tests {
         let name = |name: &str| name.as_bytes().to_vec();
         check("PREPARE S AS SELECT 1", &[Rename::Prepare(name("s"))]);
         check("/* a /* b */ ; */ -- ;\n dealLocate PREPARE \"S\"\"x\"", &[Rename::Deallocate(name("S\"x"))]);
-        check("deallocate all; DEALLOCATE \"all\"", &[Rename::Deallocate(name("all"))]);
+        check("deallocate all; DEALLOCATE \"all\"", &[Rename::All, Rename::Deallocate(name("all"))]);
+        check("Discard All", &[Rename::All]);
+        check("SELECT declared_at, prepare FROM discard", &[]);
         check(
             "SELECT ';prepare a', E'\\';prepare b', $x$;prepare c$x$, $1;declare c cursor for select 1",
             &[Rename::Declare(name("c"))],

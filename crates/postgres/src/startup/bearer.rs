@@ -43,7 +43,9 @@ pub(crate) fn initial(message: &[u8]) -> Result<Initial, Fault> {
         Some((b'p', _)) => return Err(Fault::Protocol("channel binding in OAUTHBEARER")),
         _ => return Err(Fault::Protocol("an unknown channel-binding flag")),
     };
-    let rest = rest.strip_prefix(b",").ok_or(Fault::Protocol("a comma is missing after the channel-binding flag"))?;
+    let rest = rest
+        .strip_prefix(b",")
+        .ok_or(Fault::Protocol("a comma is missing after the channel-binding flag"))?;
     if rest.starts_with(b"a=") {
         return Err(Fault::Unsupported("an authorization identity"));
     }

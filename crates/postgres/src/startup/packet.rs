@@ -100,7 +100,10 @@ impl StartupMessage {
     /// Whether a replication stream is asked for: anything but a word for no, as the server reads it.
     pub(crate) fn wants_replication(&self) -> bool {
         let value = self.parameter(b"replication").to_ascii_lowercase();
-        !matches!(&*value, b"" | b"0" | b"f" | b"fa" | b"fal" | b"fals" | b"false" | b"of" | b"off" | b"n" | b"no")
+        !matches!(
+            &*value,
+            b"" | b"0" | b"f" | b"fa" | b"fal" | b"fals" | b"false" | b"of" | b"off" | b"n" | b"no"
+        )
     }
 }
 
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn a_startup_message_says_each_thing_once() {
         let Ok(Packet::StartupMessage(startup)) =
-            read(b"\0\x03\0\0user\0ada\0replication\0database\0_pq_.x\01\0\0")
+            read(b"\0\x03\0\0user\0ada\0replication\0database\0_pq_.x\0yes\0\0")
         else {
             panic!("a StartupMessage");
         };

@@ -69,7 +69,11 @@ async fn a_parse_without_its_execute_is_a_prepare_and_described_types_decode_par
     }
     ends.finish().await;
     assert_eq!(
-        gateway.gate.lines("").iter().filter(|line| line.contains(" execute ") || line.contains(" prepare "))
+        gateway
+            .gate
+            .lines("")
+            .iter()
+            .filter(|line| line.contains(" execute ") || line.contains(" prepare "))
             .collect::<Vec<_>>(),
         [
             r#"1 prepare "SELECT $1""#,
@@ -191,11 +195,14 @@ async fn a_name_that_the_target_would_not_give_away_keeps_its_statement() {
     ends.target.send(&done).await;
     ends.client.expect(&done).await;
     ends.finish().await;
-    assert_eq!(gateway.gate.lines("2 "), [
-        r#"2 prepare "SELECT 1""#,
-        "2 durable",
-        "2 error bytes=66 42P05 prepared statement \"s\" already exists",
-    ]);
+    assert_eq!(
+        gateway.gate.lines("2 "),
+        [
+            r#"2 prepare "SELECT 1""#,
+            "2 durable",
+            "2 error bytes=66 42P05 prepared statement \"s\" already exists",
+        ]
+    );
     assert_eq!(gateway.gate.lines("3 execute"), [r#"3 execute "DELETE FROM t" []"#]);
     assert_eq!(gateway.gate.lines("3 ok"), ["3 ok rows=9 bytes=14"]);
 }
@@ -215,13 +222,20 @@ async fn names_that_sql_changes_are_followed() {
     let run = [bind("", "s", &[]), execute("", 0), execute("C", 5), execute("unknown", 0), sync()].concat();
     ends.client.send(&[swap.clone(), run.clone()].concat()).await;
     ends.target.expect(&swap).await;
-    let swapped =
-        [complete("BEGIN"), complete("DEALLOCATE"), complete("PREPARE"), complete("DECLARE CURSOR"), ready(b'T')]
-            .concat();
+    let swapped = [
+        complete("BEGIN"),
+        complete("DEALLOCATE"),
+        complete("PREPARE"),
+        complete("DECLARE CURSOR"),
+        ready(b'T'),
+    ]
+    .concat();
     ends.target.send(&swapped).await;
     ends.client.expect(&swapped).await;
     ends.target.expect(&run).await;
-    let done = [bind_complete(), complete("DELETE 9"), complete("FETCH 1"), error("34000", "no"), ready(b'E')].concat();
+    let done =
+        [bind_complete(), complete("DELETE 9"), complete("FETCH 1"), error("34000", "no"), ready(b'E')]
+            .concat();
     ends.target.send(&done).await;
     ends.client.expect(&done).await;
     ends.finish().await;
@@ -230,6 +244,35 @@ async fn names_that_sql_changes_are_followed() {
     assert_eq!(gateway.gate.lines("3 execute"), [format!("3 execute {sql} []")]);
     assert_eq!(gateway.gate.lines("4 execute"), [format!("4 execute {sql} []")]);
     assert_eq!(gateway.gate.lines("5 execute"), ["5 execute -"]);
+}
+
+/// Words that only look like SQL which changes names hide nothing.
+#[tokio::test]
+async fn a_batch_after_an_innocent_column_keeps_its_texts() {
+    let gateway = Gateway::new(Setup::default()).await;
+    let mut ends = gateway.session().await;
+    let batch = [
+        parse("s", "SELECT 2", &[]),
+        parse("", "SELECT declared_at, prepare FROM deallocate", &[]),
+        bind("", "", &[]),
+        execute("", 0),
+        bind("", "s", &[]),
+        execute("", 0),
+        parse("", "DEALLOCATE s", &[]),
+        bind("", "", &[]),
+        execute("", 0),
+        bind("", "s", &[]),
+        execute("", 0),
+        sync(),
+    ]
+    .concat();
+    ends.client.send(&batch).await;
+    ends.target.expect(&batch).await;
+    drop(ends.target);
+    drop(ends.client);
+    ends.task.await.unwrap();
+    assert_eq!(gateway.gate.lines("2 execute"), [r#"2 execute "SELECT 2" []"#]);
+    assert_eq!(gateway.gate.lines("4 execute"), ["4 execute - []"]);
 }
 
 /// Attack 10.
@@ -255,7 +298,8 @@ async fn flush_without_sync_delivers_answers_and_outcomes() {
 async fn an_error_at_bind_is_the_outcome_of_its_execute_and_one_at_sync_of_the_last() {
     let gateway = Gateway::new(Setup::default()).await;
     let mut ends = gateway.session().await;
-    let batch = [parse("", "SELECT $1::int", &[]), bind("", "", &[Some("x")]), execute("", 0), sync()].concat();
+    let batch =
+        [parse("", "SELECT $1::int", &[]), bind("", "", &[Some("x")]), execute("", 0), sync()].concat();
     ends.client.send(&batch).await;
     ends.target.expect(&batch).await;
     let answer = [parse_complete(), error("22P02", "invalid input"), ready(b'I')].concat();
@@ -265,7 +309,8 @@ async fn an_error_at_bind_is_the_outcome_of_its_execute_and_one_at_sync_of_the_l
     ends.client.send(&batch).await;
     ends.target.expect(&batch).await;
     let answer =
-        [parse_complete(), bind_complete(), complete("INSERT 0 1"), error("23503", "deferred"), ready(b'I')].concat();
+        [parse_complete(), bind_complete(), complete("INSERT 0 1"), error("23503", "deferred"), ready(b'I')]
+            .concat();
     ends.target.send(&answer).await;
     ends.client.expect(&answer).await;
     ends.finish().await;
@@ -277,17 +322,13 @@ async fn an_error_at_bind_is_the_outcome_of_its_execute_and_one_at_sync_of_the_l
 async fn a_closed_statement_is_known_no_more_and_a_function_call_is_recorded() {
     let gateway = Gateway::new(Setup::default()).await;
     let mut ends = gateway.session().await;
-    let batch = [
-        parse("s", "SELECT 1", &[]),
-        close_statement("s"),
-        bind("", "s", &[]),
-        execute("", 0),
-        sync(),
-    ]
-    .concat();
+    let batch =
+        [parse("s", "SELECT 1", &[]), close_statement("s"), bind("", "s", &[]), execute("", 0), sync()]
+            .concat();
     ends.client.send(&batch).await;
     ends.target.expect(&batch).await;
-    let answer = [parse_complete(), message(b'3', b""), error("26000", "no such statement"), ready(b'I')].concat();
+    let answer =
+        [parse_complete(), message(b'3', b""), error("26000", "no such statement"), ready(b'I')].concat();
     ends.target.send(&answer).await;
     ends.client.expect(&answer).await;
     // Attack 9.
@@ -299,11 +340,14 @@ async fn a_closed_statement_is_known_no_more_and_a_function_call_is_recorded() {
     ends.client.expect(&answer).await;
     ends.finish().await;
     assert_eq!(gateway.gate.lines("2 "), ["2 execute - []", "2 durable", "2 error 26000 no such statement"]);
-    assert_eq!(gateway.gate.lines("3 "), [
-        r#"3 function_call - [{"type":"oid","value":"1234"},{"type":"unknown","value":"ab"},{"type":"unknown","value":null}]"#,
-        "3 durable",
-        "3 ok bytes=10",
-    ]);
+    assert_eq!(
+        gateway.gate.lines("3 "),
+        [
+            r#"3 function_call - [{"type":"oid","value":"1234"},{"type":"unknown","value":"ab"},{"type":"unknown","value":null}]"#,
+            "3 durable",
+            "3 ok bytes=10",
+        ]
+    );
 }
 
 /// A batch without end is cut where it has grown too long, and its Parse counts as prepared.
@@ -346,7 +390,12 @@ async fn a_thousand_executes_have_a_thousand_outcomes() {
     tokio::join!(client.send(&batch), target.expect(&batch));
     tokio::join!(target.send(&answer), client.expect(&answer));
     ends.finish().await;
-    let outcomes: String =
-        gateway.gate.lines("").iter().filter(|line| line.contains(" ok ")).map(|line| format!("{line}\n")).collect();
+    let outcomes: String = gateway
+        .gate
+        .lines("")
+        .iter()
+        .filter(|line| line.contains(" ok "))
+        .map(|line| format!("{line}\n"))
+        .collect();
     assert_eq!(outcomes, expected);
 }

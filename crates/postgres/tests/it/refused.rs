@@ -85,7 +85,10 @@ async fn one_refused_in_a_pipeline_has_earlier_answers_first_and_one_error_and_o
     );
     ends.finish().await;
     let status = |word: &str| gateway.gate.lines("").iter().filter(|line| line.contains(word)).count();
-    assert_eq!((status(" ok "), status(" refused "), status(" skipped"), status(" aborted")), (501, 1, 499, 0));
+    assert_eq!(
+        (status(" ok "), status(" refused "), status(" skipped"), status(" aborted")),
+        (501, 1, 499, 0)
+    );
 }
 
 #[tokio::test]
@@ -132,7 +135,10 @@ async fn an_expired_token_ends_the_session_with_the_next_operation() {
     let mut ends = gateway.session().await;
     gateway.gate.judge(|_| Some(Refusal::Expired));
     ends.client.send(&query("SELECT 1")).await;
-    assert_eq!(ends.client.error().await, "FATAL 57P01 terminating connection because the access token expired");
+    assert_eq!(
+        ends.client.error().await,
+        "FATAL 57P01 terminating connection because the access token expired"
+    );
     ends.client.end().await;
     ends.target.expect(&terminate()).await;
     ends.task.await.unwrap();

@@ -54,7 +54,7 @@ async fn a_query_of_several_statements_is_one_operation() {
     ends.finish().await;
     assert_eq!(
         gateway.gate.lines("1 error"),
-        ["1 error rows=7 bytes=84 22012 division by zero [NOTICE 00000: u is gone]"]
+        ["1 error rows=7 bytes=91 22012 division by zero [NOTICE 00000: u is gone]"]
     );
 }
 
@@ -114,10 +114,7 @@ async fn any_bytes_in_a_query_are_recorded_as_they_came() {
     ends.target.send(&[complete("SELECT 0"), ready(b'I')].concat()).await;
     ends.client.expect(&[complete("SELECT 0"), ready(b'I')].concat()).await;
     ends.finish().await;
-    assert_eq!(
-        gateway.gate.lines("1 query"),
-        [r#"1 query "SELECT \\'\\xff\\n\\x1b[31m\\xe2\\x80\\xae\\'""#]
-    );
+    assert_eq!(gateway.gate.lines("1 query"), [r#"1 query "SELECT \\'\\xff\\n\\x1b[31m\\xe2\\x80\\xae\\'""#]);
 }
 
 #[tokio::test]

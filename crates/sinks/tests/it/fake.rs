@@ -70,6 +70,10 @@ impl Fake {
             .await;
     }
 
+    pub(crate) fn attempts_until_now(&self) -> usize {
+        *self.attempts.borrow()
+    }
+
     pub(crate) async fn attempts(&self, count: usize) {
         self.attempts.subscribe().wait_for(|attempts| *attempts >= count).await.unwrap();
     }

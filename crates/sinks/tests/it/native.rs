@@ -31,7 +31,7 @@ async fn entries_carry_the_stored_bytes_and_payloads_only_where_asked() {
     while let Some(item) = reader.next(size).unwrap() {
         match item {
             Item::Entry(entry) => {
-                let full = valid(&native::entry(&entry, Payload::Full));
+                let mut full = valid(&native::entry(&entry, Payload::Full));
                 assert_eq!(full["envelope"], entry.envelope());
                 let leaf: String = entry.leaf.iter().map(|byte| format!("{byte:02x}")).collect();
                 assert_eq!(full["leaf"], leaf);
@@ -40,6 +40,11 @@ async fn entries_carry_the_stored_bytes_and_payloads_only_where_asked() {
                     let mut expected = full.clone();
                     expected["payload"] = Value::Null;
                     assert_eq!(valid(&native::entry(&entry, less)), expected);
+                }
+                // Random, a frame each.
+                if let Some(payload) = full["payload"].as_object_mut() {
+                    let salts = payload.remove("salts").unwrap();
+                    assert_eq!(salts.as_array().unwrap().len(), entry.pieces().count());
                 }
                 if full["kind"] == "intent" {
                     intents.push(full);

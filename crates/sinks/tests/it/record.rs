@@ -69,6 +69,11 @@ impl Record {
         self.dir.path().join("ledger")
     }
 
+    /// All committed entries, by their ids.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        entries(&self.ledger_dir(), *self.ledger.committed().borrow())
+    }
+
     /// Appends an entry of no session and waits until everything is committed; returns how many entries there are.
     pub(crate) async fn settle(&self) -> u64 {
         let last = self.ledger.append(&Mark).unwrap();
@@ -165,14 +170,15 @@ impl Log {
     }
 }
 
-/// All entries of a ledger, by their ids.
-pub(crate) fn entries(ledger_dir: &Path) -> Vec<String> {
+/// The first `size` entries of a ledger, by their ids.
+fn entries(ledger_dir: &Path, size: u64) -> Vec<String> {
     let mut reader = verbatim_ledger::Reader::open(ledger_dir).unwrap();
     let mut ids = Vec::new();
-    while let Some(item) = reader.next(u64::MAX).unwrap() {
+    while let Some(item) = reader.next(size).unwrap() {
         if let verbatim_ledger::Item::Entry(entry) = item {
             ids.push(entry.id());
         }
     }
+    assert_eq!(ids.len() as u64, size);
     ids
 }

@@ -257,6 +257,39 @@ fn streamed_content_is_the_text_of_its_operation() {
 }
 
 #[test]
+fn content_of_any_length_is_written_whole() {
+    // 20 MB in pieces that part characters and triples of bytes; with one byte more it is no text.
+    let line = "1\tJ\u{f6}rg \"\\\u{1b}\n";
+    let text = line.repeat((20 << 20) / line.len());
+    let mut broken = text.clone().into_bytes();
+    broken.push(0xff);
+    for bytes in [text.as_bytes(), &broken] {
+        let record = Record::new();
+        let mut log = record.open();
+        log.copy(&bytes.chunks(1_000_001).collect::<Vec<_>>());
+        log.query(b"SELECT 1");
+        let id = log.close(CloseReason::Client).to_string();
+        let index = record.index();
+        let mut out = Vec::new();
+        index.write_session(&id, &mut out).unwrap();
+        let document: Value = serde_json::from_slice(&out).unwrap();
+        valid("sessions-show", &document);
+        let copy = &document["operations"][0];
+        if bytes.len() == text.len() {
+            assert!(copy["text"] == text && copy.get("base64").is_none());
+        } else {
+            let mut encoded = Vec::new();
+            verbatim_core::json::base64(&mut encoded, bytes);
+            let encoded: Value = serde_json::from_slice(&encoded).unwrap();
+            assert!(copy["text"].is_null() && copy["base64"] == encoded);
+        }
+        assert_eq!(document["operations"][1]["text"], "SELECT 1");
+        let built = index.show(&id).unwrap();
+        assert!(built.operations[0].text.is_none() && built.operations[0].content.is_some());
+    }
+}
+
+#[test]
 fn written_and_built_documents_are_the_same() {
     let record = Record::new();
     for place in 0..3 {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use verbatim_core::event::{
-    Aborted, Authorized, Chunk, Completed, LoginRefused, Requested, SessionClosed, SessionOpened,
+    Aborted, Authorized, Chunk, Completed, LoginRefused, Requested, SessionClosed, SessionOpened, kind, part,
 };
 use verbatim_core::{
-    AuthorizationSource, AuthorizedBy, ChunkStream, Client, CloseReason, Content, Held, Identity,
+    AuditEvent, AuthorizationSource, AuthorizedBy, ChunkStream, Client, CloseReason, Content, Held, Identity,
     IdentityKind, OnBehalfOf, Operation, Outcome, Parameter, ParameterValue, Principal, RecordMode, Refusal,
-    Session, SessionId, Status, TargetError, Timestamp, Visitor,
+    Session, SessionId, Status, TargetError, Timestamp, Value, Visitor,
 };
 use verbatim_ledger::{Ledger, SessionLog, Settings, SyncMode};
 use verbatim_store::{Index, Labels};
@@ -137,7 +137,7 @@ impl Record {
     /// Waits until everything that was appended is committed.
     pub(crate) fn settle(&self) {
         struct Mark;
-        impl verbatim_core::AuditEvent for Mark {
+        impl AuditEvent for Mark {
             fn kind(&self) -> &str {
                 "config"
             }
@@ -228,6 +228,27 @@ impl Log {
     pub(crate) fn complete(&self, (entry, sequence): (u64, u64), outcome: &Outcome) {
         let completed = Completed { entry, sequence, record: RecordMode::Full, duration_us: 812, outcome };
         self.log.append(&completed).unwrap();
+    }
+
+    /// What a text goes on with that is longer than one entry holds.
+    pub(crate) fn go_on(&self, (entry, sequence): (u64, u64), text: &'static [u8]) {
+        struct Rest(u64, u64, &'static [u8]);
+        impl AuditEvent for Rest {
+            fn kind(&self) -> &str {
+                kind::CHUNK
+            }
+            fn answers(&self) -> Option<u64> {
+                Some(self.0)
+            }
+            fn visit(&self, visitor: &mut dyn Visitor) {
+                visitor.field("seq", Value::Unsigned(self.1));
+                visitor.field("stream", Value::Text(part::TEXT));
+            }
+            fn payload(&self, each: &mut dyn FnMut(&str, &[u8])) {
+                each(part::TEXT, self.2);
+            }
+        }
+        self.log.append(&Rest(entry, sequence, text)).unwrap();
     }
 
     pub(crate) fn abort(&self, (entry, sequence): (u64, u64)) {

@@ -1,4 +1,4 @@
-use verbatim_core::CloseReason;
+use verbatim_core::{CloseReason, Outcome, Status};
 use verbatim_store::{Filters, StoreError};
 
 use crate::record::{Record, operation};
@@ -96,4 +96,22 @@ fn operations_without_a_text_are_not_found_by_their_content() {
     log.request(operation("cancel", None), None);
     log.close(CloseReason::Client);
     assert_eq!(found(&record, "secret"), [""; 0], "the search is over commands");
+}
+
+#[test]
+fn a_text_that_goes_on_in_chunks_is_whole_and_found() {
+    let record = Record::new();
+    let mut log = record.open();
+    log.query(b"SELECT 'the begin");
+    let place = log.request(operation("query", Some(b"SELECT 'the begin")), None);
+    log.go_on(place, b"ning', 'and the m\xc3");
+    log.go_on(place, b"\xb6ddle', 'end'");
+    log.complete(place, &Outcome::new(Status::Ok));
+    log.close(CloseReason::Client);
+
+    let whole = "SELECT 'the beginning', 'and the m\u{f6}ddle', 'end'";
+    for search in ["\"the beginning\"", "ddle end", "'end'", "beginning end"] {
+        assert_eq!(found(&record, search), [whole], "{search}");
+    }
+    assert_eq!(found(&record, "\"the begin\""), [whole, "SELECT 'the begin"]);
 }

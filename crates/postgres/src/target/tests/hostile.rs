@@ -17,9 +17,9 @@ async fn against(
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         script(&mut stream).unwrap();
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
-        let mut rest = Vec::new();
         // The gateway may have closed it already.
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
         rest
     });

@@ -12,14 +12,16 @@ async fn in_front_of(upstream: u16, edit: fn(&mut Vec<u8>)) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
     tokio::spawn(async move {
         let (mut gateway, _) = listener.accept().await.unwrap();
         gateway.read_exact(&mut [0; 8]).await.unwrap();
@@ -77,5 +79,8 @@ async fn an_offer_of_channel_binding_cannot_be_taken_away() {
     let port = in_front_of(server.port(), without_plus).await;
     let error = target(port, "?sslmode=require").connect(&[], 0).await.unwrap_err();
     tells_nothing(&error);
-    assert_eq!(error.to_string(), "the target refused the login (28000): SCRAM channel binding negotiation error");
+    assert_eq!(
+        error.to_string(),
+        "the target refused the login (28000): SCRAM channel binding negotiation error"
+    );
 }

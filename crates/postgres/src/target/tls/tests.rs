@@ -50,7 +50,9 @@ fn a_server_that_signed_its_own_certificate_can_be_trusted_by_it() {
         assert_eq!(pinned(ca, SslMode::VerifyFull, "db.internal", IN_2025), Ok(()));
         assert_eq!(pinned(ca, SslMode::VerifyCa, "other", IN_2025), Ok(()));
         assert_eq!(pinned(ca, SslMode::Require, "other", IN_2025), Ok(()));
-        assert!(pinned(ca, SslMode::VerifyFull, "other", IN_2025).unwrap_err().contains("not valid for name"));
+        assert!(
+            pinned(ca, SslMode::VerifyFull, "other", IN_2025).unwrap_err().contains("not valid for name")
+        );
         assert!(pinned(ca, SslMode::VerifyCa, "other", IN_2025 * 2).unwrap_err().contains("Expired"));
         assert!(pinned(ca, SslMode::VerifyCa, "other", 0).unwrap_err().contains("NotValidYet"));
     }
@@ -63,7 +65,10 @@ fn files_are_named_in_what_is_wrong_with_them() {
     std::fs::write(&empty, "").unwrap();
     for path in [&missing, &empty] {
         let error = TargetTls::load(Some(path), None, None).unwrap_err();
-        assert!(matches!(&error, TargetTlsError::File { key: "ca", path: named, .. } if named == path), "{error}");
+        assert!(
+            matches!(&error, TargetTlsError::File { key: "ca", path: named, .. } if named == path),
+            "{error}"
+        );
         let error = TargetTls::load(None, Some(path), Some(path)).unwrap_err();
         assert!(matches!(&error, TargetTlsError::File { key: "private_key", .. }), "{error}");
     }

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tower::util::BoxCloneSyncService;
 use verbatim_core::{
-    BoxFuture, ChunkStream, CloseReason, ConnectionName, Credential, Gate, Held, Identity, IdentityKind, Journal,
-    Login, OnBehalfOf, OpenSession, Opened, Operation, Operations, Outcome, Parameter, Permit, Principal, RecordMode,
-    Refusal, SessionId, Timestamp, Visitor,
+    BoxFuture, ChunkStream, CloseReason, ConnectionName, Credential, Gate, Held, Identity, IdentityKind,
+    Journal, Login, OnBehalfOf, OpenSession, Opened, Operation, Operations, Outcome, Parameter, Permit,
+    Principal, RecordMode, Refusal, SessionId, Timestamp, Visitor,
 };
 
 type Judge = Box<dyn Fn(&Operation) -> Option<Refusal> + Send + Sync>;

@@ -67,7 +67,8 @@ pub(crate) struct Gateway {
     pub(crate) gate: Arc<FakeGate>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) context: Arc<Context>,
-    target: TcpListener,
+    /// Where the scripted target listens.
+    target: Option<TcpListener>,
 }
 
 impl Gateway {
@@ -76,6 +77,11 @@ impl Gateway {
         let url = format!("postgres://app@{}/customers", listener.local_addr().unwrap());
         let settings = TargetSettings { login: setup.login, connect_timeout: PATIENCE, ..Default::default() };
         let target = Arc::new(Target::parse(&url, settings).unwrap());
+        Self { target: Some(listener), ..Self::to(target, setup) }
+    }
+
+    /// A gateway before another target.
+    pub(crate) fn to(target: Arc<Target>, setup: Setup) -> Self {
         let gate = Arc::new(FakeGate::new(setup.record));
         let counts = Arc::new(Counts::default());
         let discovery = Discovery {
@@ -98,7 +104,7 @@ impl Gateway {
             cancels: Arc::default(),
             metrics: counts.clone(),
         };
-        Self { gate, counts, context: Arc::new(context), target: listener }
+        Self { gate, counts, context: Arc::new(context), target: None }
     }
 
     /// A client's stream, served.
@@ -114,7 +120,8 @@ impl Gateway {
 
     /// The target's end of the next stream to it.
     pub(crate) async fn accept(&self) -> Peer {
-        let (stream, _) = tokio::time::timeout(PATIENCE, self.target.accept()).await.unwrap().unwrap();
+        let (stream, _) =
+            tokio::time::timeout(PATIENCE, self.target.as_ref().unwrap().accept()).await.unwrap().unwrap();
         Peer::new("target", stream, self.gate.clone())
     }
 
@@ -172,6 +179,11 @@ impl Peer {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// The stream, for a driver.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Sends without waiting for the other end to read it all.
     pub(crate) fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
@@ -210,7 +222,8 @@ impl Peer {
         let message = self.message().await;
         assert_eq!(message[0], b'E', "{}: {:?}", self.name, show(&message));
         let field = |kind: u8| {
-            let field = message[5..].split(|byte| *byte == 0).find(|field| field.first() == Some(&kind)).unwrap();
+            let field =
+                message[5..].split(|byte| *byte == 0).find(|field| field.first() == Some(&kind)).unwrap();
             String::from_utf8(field[1..].to_vec()).unwrap()
         };
         format!("{} {} {}", field(b'V'), field(b'C'), field(b'M'))

@@ -15,9 +15,9 @@ pub(crate) fn kinds(mut bytes: &[u8]) -> String {
     let mut kinds = String::new();
     while let Some((kind, rest)) = bytes.split_first() {
         kinds.push(char::from(*kind));
-        let length = rest.get(..4).map_or(rest.len(), |length| {
-            u32::from_be_bytes(length.try_into().unwrap()) as usize
-        });
+        let length = rest
+            .get(..4)
+            .map_or(rest.len(), |length| u32::from_be_bytes(length.try_into().unwrap()) as usize);
         bytes = rest.get(length..).unwrap_or_default();
     }
     kinds
@@ -54,7 +54,8 @@ pub(crate) fn query(sql: &str) -> Vec<u8> {
 }
 
 pub(crate) fn parse(name: &str, sql: &str, types: &[u32]) -> Vec<u8> {
-    let mut body = [text(name), text(sql), u16::try_from(types.len()).unwrap().to_be_bytes().to_vec()].concat();
+    let mut body =
+        [text(name), text(sql), u16::try_from(types.len()).unwrap().to_be_bytes().to_vec()].concat();
     for oid in types {
         body.extend(oid.to_be_bytes());
     }
@@ -157,10 +158,6 @@ pub(crate) fn parse_complete() -> Vec<u8> {
 
 pub(crate) fn bind_complete() -> Vec<u8> {
     message(b'2', b"")
-}
-
-pub(crate) fn no_data() -> Vec<u8> {
-    message(b'n', b"")
 }
 
 pub(crate) fn copy_in() -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt, TryStreamExt, future, stream};
 use tokio::sync::mpsc;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryMessage};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -157,8 +158,9 @@ async fn listening(client: &Client, messages: &mut mpsc::Receiver<AsyncMessage>)
     Ok(())
 }
 
-async fn cancelling(client: &Client) -> Outcome {
+async fn cancelling() -> Outcome {
     println!("== cancel");
+    let (client, _messages) = connect().await?;
     let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
     let (watcher, _messages) = connect().await?;
     let watch = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = 'active' AND wait_event = 'PgSleep'";
@@ -170,7 +172,14 @@ async fn cancelling(client: &Client) -> Outcome {
     let (slept, cancelled) = tokio::join!(client.batch_execute("SELECT pg_sleep(60)"), cancel);
     show("cancelled", slept);
     cancelled?;
-    show("next", client.query_one("SELECT 'works'", &[]).await.map(|row| row.get::<_, String>(0)));
+    // The server may signal a backend twice for one request, so the next statement may be hit as well.
+    let next = loop {
+        match client.simple_query("SELECT 'works'").await {
+            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => {}
+            other => break other,
+        }
+    };
+    show("next", next.map(|messages| messages.len()));
     Ok(())
 }
 
@@ -182,7 +191,7 @@ async fn main() -> Outcome {
     transactions(&mut client).await?;
     copies(&client).await?;
     listening(&client, &mut messages).await?;
-    cancelling(&client).await?;
+    cancelling().await?;
     let text = "z".repeat(3_000_000);
     show("big", client.query_one("SELECT length($1::text)", &[&text]).await.map(|row| row.get::<_, i32>(0)));
     let mut rows = pin!(
