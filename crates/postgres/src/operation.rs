@@ -325,7 +325,13 @@ impl Frontend {
         match (self.broken.take(), self.ready.is_empty()) {
             (Some(refusal), true) => Turn::Broken(refusal, self.unreadable(&self.input)),
             (Some(refusal), false) => Turn::Broken(refusal, self.unreadable(&self.ready)),
-            (None, _) => Turn::Read,
+            (None, empty) => {
+                if empty {
+                    // An empty slice still holds on to its buffer; a session that idles keeps none.
+                    self.ready = Bytes::new();
+                }
+                Turn::Read
+            }
         }
     }
 
