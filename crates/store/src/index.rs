@@ -164,7 +164,7 @@ impl Index {
         let index = Arc::clone(self);
         let thread = std::thread::Builder::new().name("verbatim-index".to_owned()).spawn(move || {
             // On Linux this is the thread's own; where it is not allowed, it runs as everything else does.
-            let _ = rustix::process::nice(10);
+            let _ = rustix::process::nice(19);
             runtime.block_on(index.follow_until(committed, stopped));
         })?;
         Ok(Follow { stop, thread: Some(thread) })

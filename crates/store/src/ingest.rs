@@ -1,6 +1,10 @@
 //! One entry of the ledger, put into the index.
 
+use std::borrow::Cow;
+
 use rusqlite::{OptionalExtension as _, Transaction, params};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use verbatim_core::event::{AuditEvent as _, kind, part};
 use verbatim_core::{SessionId, Timestamp};
@@ -9,6 +13,27 @@ use verbatim_ledger::Entry;
 use crate::index::StoreError;
 use crate::view::SessionView;
 use crate::{fold, search};
+
+/// What the index wants of an operation's entry, borrowed from its envelope: for entries that come by the thousand, a
+/// parsed tree of all fields would cost more than everything else that is done with them.
+#[derive(Deserialize)]
+struct Facts<'e> {
+    seq: Option<u64>,
+    #[serde(borrow, default)]
+    trace: Option<Cow<'e, str>>,
+    #[serde(borrow, default)]
+    approval: Option<&'e RawValue>,
+    #[serde(borrow, default)]
+    masked: Option<&'e RawValue>,
+}
+
+impl<'e> Facts<'e> {
+    /// None where the entry is no operation's.
+    fn of(entry: &'e Entry) -> Option<(u64, Self)> {
+        let facts: Self = serde_json::from_str(entry.envelope()).ok()?;
+        Some((facts.seq?, facts))
+    }
+}
 
 /// A moment as the index stores it: nanoseconds since 1970.
 pub(crate) fn stored(time: Timestamp) -> i64 {
@@ -97,12 +122,12 @@ fn advance_session(change: &Transaction<'_>, session: i64, entry: &Entry) -> Res
 }
 
 fn request(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), StoreError> {
-    let Some(sequence) = fold::sequence(entry) else { return Ok(()) };
+    let Some((sequence, facts)) = Facts::of(entry) else { return Ok(()) };
     let text = match fold::bytes(entry, part::TEXT) {
         None => None,
         Some(bytes) => Some(text_row(change, bytes)?),
     };
-    let approved = entry.fields().get("approval").is_some_and(serde_json::Value::is_object);
+    let approved = facts.approval.is_some_and(|approval| approval.get().starts_with('{'));
     change
         .prepare_cached(
             "INSERT OR IGNORE INTO operations
@@ -114,7 +139,7 @@ fn request(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), 
             sequence.cast_signed(),
             stored(entry.time()),
             text,
-            entry.fields().get("trace").and_then(serde_json::Value::as_str),
+            facts.trace,
             entry.index.cast_signed(),
             entry.location.segment.cast_signed(),
             entry.location.offset.cast_signed(),
@@ -222,8 +247,8 @@ fn own_copy(change: &Transaction<'_>, session: i64, sequence: i64, text: i64) ->
 }
 
 fn end(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), StoreError> {
-    let Some(sequence) = fold::sequence(entry) else { return Ok(()) };
-    let masked = fold::masked(entry.fields()).iter().any(|mask| mask.cells > 0);
+    let Some((sequence, facts)) = Facts::of(entry) else { return Ok(()) };
+    let masked = facts.masked.is_some() && fold::masked(entry.fields()).iter().any(|mask| mask.cells > 0);
     change
         .prepare_cached(
             "UPDATE operations SET end_segment = ?3, end_offset = ?4, masked = ?5
