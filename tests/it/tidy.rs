@@ -9,7 +9,7 @@ use toml::Table;
 use crate::world::repository;
 
 /// Which of our crates each may use; what isn't named here is `gateway` or a test, and may use all.
-const DEPENDENCIES: [(&str, &[&str]); 9] = [
+const DEPENDENCIES: [(&str, &[&str]); 13] = [
     ("core", &[]),
     ("entra", &["core"]),
     ("sql", &["core"]),
@@ -17,8 +17,12 @@ const DEPENDENCIES: [(&str, &[&str]); 9] = [
     ("sinks", &["core", "ledger"]),
     ("store", &["core", "ledger"]),
     ("stack", &["core", "ledger"]),
-    ("postgres", &["core", "sql"]),
-    ("testkit", &["core"]),
+    ("wire", &["core"]),
+    ("postgres", &["core", "sql", "wire"]),
+    ("mysql", &["core", "sql", "wire"]),
+    ("redis", &["core", "wire"]),
+    ("http", &["core", "wire"]),
+    ("testkit", &["core", "wire"]),
 ];
 
 fn manifest(path: &Path) -> Table {

@@ -29,6 +29,8 @@ pub mod kind {
     pub const SESSION_CLOSE: &str = "session_close";
     /// Somebody read the record through the gateway.
     pub const READING: &str = "reading";
+    /// Another token for an open session.
+    pub const RENEWED: &str = "renewed";
     /// The configuration and the binary in force.
     pub const CONFIG: &str = "config";
     /// A flood of refusals from one address, counted.
@@ -49,6 +51,13 @@ pub mod part {
     pub const CONTENT: &str = "content";
     /// A chunk of what the client received.
     pub const RESULT: &str = "result";
+    /// An HTTP request: JSON, `{method, target, headers: [{name, value}], body}`; `body` is null where it streamed, and
+    /// its chunks follow.
+    pub const REQUEST: &str = "request";
+    /// An MCP tool call: JSON, `{name, arguments}`.
+    pub const TOOL: &str = "tool";
+    /// An HTTP response: JSON, `{status, headers: [{name, value}]}`.
+    pub const RESPONSE: &str = "response";
 }
 
 /// The value of a field. Integers stay within ±(2^53 − 1); there are no floats.
@@ -258,16 +267,16 @@ fn refusal_fields(refusal: &Refusal, visitor: &mut dyn Visitor) {
 }
 
 /// `intent`: `seq, op, trace, params`; `denied` of an operation: the same, then `code, rule, reason`. Payload: `text`,
-/// `parameters`.
+/// `parameters`, and the operation's own parts.
 ///
-/// `params` is null where the parameters are payload (or there are none), `{len, hmac_b64}` in
+/// `params` is null where the parameters and parts are payload (or there are none), `{len, hmac_b64}` in
 /// [`RecordMode::Commands`].
 pub struct Requested<'a> {
     /// The operation.
     pub operation: &'a Operation,
     /// Why it was refused; none where it is permitted.
     pub refusal: Option<&'a Refusal>,
-    /// Stands for the parameters where they are not kept: how many bytes they are in their JSON form, and a keyed
+    /// Stands for parameters and parts where they are not kept: how many bytes they are in their JSON form, and a keyed
     /// digest of it (keyed, so that short values can't be guessed from it).
     pub withheld: Option<Withheld>,
 }
@@ -314,6 +323,11 @@ impl AuditEvent for Requested<'_> {
             let mut list = Vec::with_capacity(32 + parameters.len() * 40);
             Parameter::write_list(parameters, &mut list);
             each(part::PARAMETERS, &list);
+        }
+        if self.withheld.is_none() {
+            for part in &self.operation.parts {
+                each(part.name, &part.json);
+            }
         }
     }
 }
@@ -412,6 +426,9 @@ impl AuditEvent for Completed<'_> {
             list.push(b']');
             each(part::MESSAGES, &list);
         }
+        for part in &self.outcome.parts {
+            each(part.name, &part.json);
+        }
     }
 }
 
@@ -435,6 +452,31 @@ impl AuditEvent for Aborted {
     fn visit(&self, visitor: &mut dyn Visitor) {
         visitor.field("seq", Value::Unsigned(self.sequence));
         visitor.field("result", Value::Text("unknown"));
+    }
+}
+
+/// `renewed`: `id{…}` as in `session_open`, with the new token's id and end; where the token was refused also `code, rule,
+/// reason`, and `id` null unless it proved somebody.
+pub struct Renewed<'a> {
+    /// Who the new token is of.
+    pub identity: Option<&'a dyn Identity>,
+    /// Why the session goes on with the token that it had.
+    pub refusal: Option<&'a Refusal>,
+}
+
+impl AuditEvent for Renewed<'_> {
+    fn kind(&self) -> &str {
+        kind::RENEWED
+    }
+
+    fn visit(&self, visitor: &mut dyn Visitor) {
+        match self.identity {
+            None => visitor.field("id", Value::Null),
+            Some(identity) => visitor.field("id", Value::Object(&IdentityFields(identity))),
+        }
+        if let Some(refusal) = self.refusal {
+            refusal_fields(refusal, visitor);
+        }
     }
 }
 

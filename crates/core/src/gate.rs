@@ -71,6 +71,9 @@ pub trait OpenSession: Send + Sync {
     /// # Cancel safety
     /// It can be dropped and asked for again.
     fn ended(&self) -> BoxFuture<'static, CloseReason>;
+    /// Takes another token of the same identity (tenant, object id, application): the session then ends with that one, and
+    /// [`ended`](Self::ended) minds it. What came of it is recorded, durably; a refusal leaves the session as it was.
+    fn renew(&self, credential: Credential) -> BoxFuture<'_, Result<(), Refusal>>;
     /// Records the close; operations without an outcome are recorded as aborted before it. Only the first call
     /// counts. A session that is dropped without it is closed as `Protocol`.
     fn close(&self, reason: CloseReason);

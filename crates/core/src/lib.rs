@@ -24,6 +24,7 @@ pub mod outcome;
 pub mod secret;
 pub mod session;
 pub mod time;
+pub mod trace;
 pub mod verdict;
 
 /// A boxed, sendable future: what dyn-compatible traits here return.
@@ -36,7 +37,7 @@ pub use identity::{
     AuthorizationSource, AuthorizedBy, Held, Identity, IdentityError, IdentityKind, IdentityProvider,
     OnBehalfOf, Principal, PrincipalKind, Verdict,
 };
-pub use operation::{Operation, Parameter, ParameterValue, RecordMode};
+pub use operation::{Operation, Parameter, ParameterValue, Part, RecordMode};
 pub use outcome::{Content, Outcome, Status, TargetError};
 pub use secret::Token;
 pub use session::{Client, CloseReason, Session};

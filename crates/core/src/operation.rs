@@ -29,6 +29,8 @@ pub struct Operation {
     pub text: Option<Bytes>,
     /// The bound parameters, in order; none where the operation takes none.
     pub parameters: Option<Vec<Parameter>>,
+    /// What the protocol says of it beyond text and parameters: an HTTP request's fields, an MCP tool's arguments.
+    pub parts: Vec<Part>,
     /// A W3C trace id (32 hexadecimal digits), where the client sent one.
     pub trace_id: Option<String>,
     /// Why the interceptor itself cannot let it through (a message that nobody can read, a limit of its memory). The
@@ -39,7 +41,32 @@ pub struct Operation {
 impl Operation {
     /// An operation of which only its place and kind are known.
     pub const fn new(sequence: u64, kind: &'static str) -> Self {
-        Self { sequence, kind, text: None, parameters: None, trace_id: None, refused: None }
+        Self {
+            sequence,
+            kind,
+            text: None,
+            parameters: None,
+            parts: Vec::new(),
+            trace_id: None,
+            refused: None,
+        }
+    }
+}
+
+/// A structured extra of an operation or an outcome, stored as payload under its name; where values are not kept it isn't
+/// either. Documents show those that they know: `request`, `tool` and `response`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Part {
+    /// One of [`event::part`](crate::event::part)'s, or a name of the protocol's own.
+    pub name: &'static str,
+    /// One JSON value.
+    pub json: Bytes,
+}
+
+/// Prints name and length, never content.
+impl std::fmt::Debug for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} bytes)", self.name, self.json.len())
     }
 }
 

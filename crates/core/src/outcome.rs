@@ -1,5 +1,7 @@
 //! What the target made of an operation.
 
+use crate::Part;
+
 /// How an operation that was forwarded ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Status {
@@ -61,11 +63,21 @@ pub struct Outcome {
     pub content: Option<Content>,
     /// Notices and warnings, in order, as `SEVERITY CODE: message`; bounded by whoever collects them.
     pub messages: Vec<String>,
+    /// What the protocol says of the answer beyond that: an HTTP response's fields.
+    pub parts: Vec<Part>,
 }
 
 impl Outcome {
     /// An outcome with a status and nothing else known.
     pub const fn new(status: Status) -> Self {
-        Self { status, rows: None, bytes: None, error: None, content: None, messages: Vec::new() }
+        Self {
+            status,
+            rows: None,
+            bytes: None,
+            error: None,
+            content: None,
+            messages: Vec::new(),
+            parts: Vec::new(),
+        }
     }
 }

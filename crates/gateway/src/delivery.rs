@@ -128,7 +128,7 @@ pub(crate) fn sink(settings: &SinkSettings, node: &str) -> Result<Arc<dyn Sink>>
 /// The status of a stopped gateway's sinks.
 pub(crate) fn status_from_files(config: &Config) -> Result<StatusDocument> {
     let data_dir = &config.gateway.data_dir;
-    let size = crate::records::from_files(data_dir).map_or(0, |index| index.indexed());
+    let size = config.record().index().map_or(0, |index| index.indexed());
     let status = |sink: &SinkSettings| {
         let kind = match sink.kind {
             SinkType::File { .. } => "file",
@@ -149,7 +149,7 @@ pub(crate) fn replay_from_files(config: &Config, name: &str, from: Option<Timest
     let entry = match from {
         None => 0,
         Some(from) => {
-            let size = crate::records::from_files(data_dir)?.indexed();
+            let size = config.record().index()?.indexed();
             verbatim_sinks::entry_at(&data_dir.join("ledger"), from, size)?
         }
     };

@@ -10,14 +10,14 @@ use anyhow::Result;
 use arc_swap::ArcSwap;
 use verbatim_core::event::kind;
 use verbatim_core::{
-    AuditEvent, BoxFuture, Gate, Identity, IdentityError, IdentityProvider, Token, Value, Visitor,
+    AuditEvent, BoxFuture, ConnectionName, Gate, Identity, IdentityError, IdentityProvider, Token, Value,
+    Visitor,
 };
 use verbatim_entra::Providers;
 use verbatim_ledger::{Admission, Ledger, SyncMode};
-use verbatim_postgres::cancel::Registry;
-use verbatim_postgres::{Context, Discovery, Limits, Target};
 use verbatim_stack::{Connection, Policy, Stack};
 use verbatim_store::Index;
+use verbatim_wire::{Discovery, Interceptor, Limits, Listener, Target};
 
 use crate::config::{Config, is_loopback};
 use crate::delivery::Delivery;
@@ -55,7 +55,27 @@ impl IdentityProvider for Provider {
     }
 }
 
-type Targets = HashMap<String, Arc<Target>>;
+/// The targets in force, by connection, each with its type.
+type Targets = HashMap<ConnectionName, (&'static str, Arc<dyn Target>)>;
+
+/// What one interceptor sees of them.
+struct OwnTargets {
+    types: &'static [&'static str],
+    all: Arc<ArcSwap<Targets>>,
+}
+
+impl verbatim_wire::Targets for OwnTargets {
+    fn get(&self, connection: &str) -> Option<(&'static str, Arc<dyn Target>)> {
+        let name = connection.parse::<ConnectionName>().ok()?;
+        self.all.load().get(&name).filter(|(kind, _)| self.types.contains(kind)).cloned()
+    }
+
+    fn all(&self) -> Vec<(ConnectionName, &'static str, Arc<dyn Target>)> {
+        let all = self.all.load();
+        let own = all.iter().filter(|(_, (kind, _))| self.types.contains(kind));
+        own.map(|(name, (kind, target))| (name.clone(), *kind, Arc::clone(target))).collect()
+    }
+}
 
 /// Everything that runs.
 pub(crate) struct Gateway {
@@ -70,7 +90,6 @@ pub(crate) struct Gateway {
     streams: Arc<Streams>,
     targets: Arc<ArcSwap<Targets>>,
     discovery: Arc<ArcSwap<Option<Discovery>>>,
-    cancels: Arc<Registry>,
     config: ArcSwap<Config>,
 }
 
@@ -98,7 +117,6 @@ impl Gateway {
             streams: Arc::default(),
             targets: Arc::new(ArcSwap::from_pointee(targets(&config))),
             discovery: Arc::new(ArcSwap::from_pointee(discovery(&config))),
-            cancels: Arc::default(),
             config: ArcSwap::new(config),
         }
     }
@@ -107,22 +125,20 @@ impl Gateway {
         self.config.load_full()
     }
 
-    /// What all streams of a Postgres listener share; `own` is the connection whose own listener it is.
-    pub(crate) fn postgres(
+    /// What all streams of a listener share; `own` is the connection whose own listener it is.
+    pub(crate) fn listener(
         &self,
+        interceptor: &dyn Interceptor,
         address: SocketAddr,
         own: Option<&crate::config::Connection>,
-    ) -> Arc<Context> {
+    ) -> Listener {
         let config = self.config.load();
-        let (targets, discovery) = (Arc::clone(&self.targets), Arc::clone(&self.discovery));
-        let tls = self.certificate.clone().map(|certificate| {
-            Arc::new(move || certificate.config()) as Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>
-        });
-        Arc::new(Context {
+        let discovery = Arc::clone(&self.discovery);
+        Listener {
             gate: Arc::clone(&self.stack) as Arc<dyn Gate>,
-            tls,
+            tls: self.certificate.as_ref().map(|certificate| certificate.source(interceptor.alpn())),
             loopback: is_loopback(address.ip()),
-            targets: Arc::new(move |name| targets.load().get(name).cloned()),
+            targets: Arc::new(OwnTargets { types: interceptor.types(), all: Arc::clone(&self.targets) }),
             own: own.map(|connection| connection.name.clone()),
             limits: Limits {
                 message_bytes: config.limits.message,
@@ -131,9 +147,8 @@ impl Gateway {
                 idle: config.limits.idle,
             },
             discovery: Arc::new(move || (**discovery.load()).clone()),
-            cancels: Arc::clone(&self.cancels),
-            metrics: Arc::clone(&self.streams) as Arc<dyn verbatim_postgres::Metrics>,
-        })
+            metrics: Arc::clone(&self.streams) as Arc<dyn verbatim_wire::Metrics>,
+        }
     }
 
     /// Puts another configuration in force, as far as that can be done without a restart; returns what can't.
@@ -206,7 +221,7 @@ impl Gateway {
 
 fn targets(config: &Config) -> Targets {
     let target = |connection: &crate::config::Connection| {
-        (connection.name.to_string(), Arc::clone(&connection.target))
+        (connection.name.clone(), (connection.kind, Arc::clone(&connection.target)))
     };
     config.connections.iter().map(target).collect()
 }
@@ -216,7 +231,7 @@ pub(crate) fn policy(config: &Config) -> Policy {
     let connection = |connection: &crate::config::Connection| {
         let known = Connection {
             name: connection.name.clone(),
-            protocol: "postgres",
+            protocol: connection.kind,
             target: connection.target.display(),
             access: connection.access.clone(),
             kinds: connection.kinds.clone(),
@@ -232,13 +247,14 @@ pub(crate) fn policy(config: &Config) -> Policy {
     }
 }
 
-/// Where a client that has no token is sent (SASL OAUTHBEARER): the first tenant, and the gateway's API.
+/// Where a client that has no token is sent (SASL OAUTHBEARER, RFC 9728): the first tenant, and the gateway's API.
 fn discovery(config: &Config) -> Option<Discovery> {
     let entra = config.identity.entra.as_ref()?;
     let (tenant, audience) = entra.tenants.first().zip(entra.audiences.first())?;
     let base = entra.authority.as_deref().unwrap_or_else(|| entra.cloud.login());
     let api = if audience.contains("://") { audience.clone() } else { format!("api://{audience}") };
     Some(Discovery {
+        issuer: format!("{base}/{tenant}/v2.0"),
         openid_configuration: format!("{base}/{tenant}/v2.0/.well-known/openid-configuration"),
         scope: format!("{api}/{}", entra.scopes.first().map_or(".default", String::as_str)),
     })
@@ -253,7 +269,7 @@ fn restart_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("[gateway] data_dir", old.gateway.data_dir == new.gateway.data_dir),
         ("[gateway] tls", old.gateway.tls == new.gateway.tls),
         ("[ledger]", format!("{:?}", old.ledger) == format!("{:?}", new.ledger)),
-        ("[listen]", old.listen.postgres == new.listen.postgres && old.listen.admin == new.listen.admin),
+        ("[listen]", old.listen.protocols == new.listen.protocols && old.listen.admin == new.listen.admin),
         ("[[connection]] listen", ports(old) == ports(new)),
         ("[sink]", sinks(old) == sinks(new)),
     ];

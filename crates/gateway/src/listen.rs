@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use verbatim_wire::Serve;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -93,10 +94,11 @@ fn worker(number: usize) -> Result<Worker> {
 }
 
 /// Accepts streams and hands each to a thread, until the task is dropped.
-pub(crate) async fn accept<F>(listener: std::net::TcpListener, workers: Arc<Workers>, serve: F) -> Result<()>
-where
-    F: Fn(TcpStream, SocketAddr) -> verbatim_core::BoxFuture<'static, ()> + Clone + Send + 'static,
-{
+pub(crate) async fn accept(
+    listener: std::net::TcpListener,
+    workers: Arc<Workers>,
+    serve: Serve,
+) -> Result<()> {
     let listener = TcpListener::from_std(listener)?;
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -108,7 +110,7 @@ where
             }
         };
         let Ok(stream) = stream.into_std() else { continue };
-        let serve = serve.clone();
+        let serve = Arc::clone(&serve);
         // The stream is registered with the runtime that will own it.
         let job: Job = Box::new(move || match TcpStream::from_std(stream) {
             Ok(stream) => serve(stream, peer),

@@ -48,7 +48,7 @@ impl Default for Streams {
     }
 }
 
-impl verbatim_postgres::Metrics for Streams {
+impl verbatim_wire::Metrics for Streams {
     fn junk(&self) {
         self.junk.fetch_add(1, Relaxed);
     }

@@ -1,7 +1,7 @@
 //! What can be asked of the record, answered the same way by a running gateway and from a stopped one's files.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -90,21 +90,25 @@ impl WireFilters {
     }
 }
 
-/// The labels of statements, by protocol: the one line where a protocol's parser meets the index.
-pub(crate) fn labels() -> Labels {
-    Arc::new(|protocol, text| match protocol {
-        "postgres" => verbatim_sql::statement(text, verbatim_sql::Dialect::Postgres)
-            .map(|label| label.word().to_owned()),
-        _ => None,
-    })
+/// Where a record is, and how its texts are labelled.
+pub(crate) struct Record {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) labels: Labels,
 }
 
-/// Opens the index of a stopped gateway's files, and brings it up to date.
-pub(crate) fn from_files(data_dir: &Path) -> Result<Arc<Index>> {
-    let ledger = data_dir.join("ledger");
-    let index = Index::open(data_dir, &ledger, labels()).with_context(|| ledger.display().to_string())?;
-    index.catch_up()?;
-    Ok(Arc::new(index))
+impl Record {
+    /// The index of a stopped gateway's files, brought up to date.
+    pub(crate) fn index(&self) -> Result<Arc<Index>> {
+        let ledger = self.ledger();
+        let index = Index::open(&self.data_dir, &ledger, Arc::clone(&self.labels));
+        let index = index.with_context(|| ledger.display().to_string())?;
+        index.catch_up()?;
+        Ok(Arc::new(index))
+    }
+
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.data_dir.join("ledger")
+    }
 }
 
 /// Writes the document that answers a question about the record. Nothing is written if it cannot be answered.

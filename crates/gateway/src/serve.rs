@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use verbatim_entra::Providers;
 use verbatim_ledger::{Admission, Ledger, OpenError};
 use verbatim_stack::{Stack, Withholding};
-use verbatim_store::{Follow, Index};
+use verbatim_store::{Follow, Index, Labels};
 
 use crate::config::Config;
 use crate::control::{self, Control};
@@ -90,7 +90,7 @@ async fn serve(config: Config, ledger: Ledger) -> Result<ExitCode> {
     let certificate = config.gateway.tls.as_ref().map(Certificate::load).transpose()?.map(Arc::new);
     let binary = own_digest()?;
     ledger.append(&ConfigInForce::new(&config, binary, "start"))?;
-    let (index, follow) = index(&data_dir, &ledger).await?;
+    let (index, follow) = index(&data_dir, &ledger, config.interceptors.labels()).await?;
     let delivery = Arc::new(Delivery::start(&config, &ledger)?);
     let facts = Arc::clone(&delivery);
     ledger.set_heartbeat_facts(Arc::new(move || facts.facts()));
@@ -128,11 +128,10 @@ async fn serve(config: Config, ledger: Ledger) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-async fn index(data_dir: &Path, ledger: &Ledger) -> Result<(Arc<Index>, Follow)> {
+async fn index(data_dir: &Path, ledger: &Ledger, labels: Labels) -> Result<(Arc<Index>, Follow)> {
     let (data_dir, ledger) = (data_dir.to_owned(), ledger.clone());
     tokio::task::spawn_blocking(move || {
-        let index =
-            Index::open(&data_dir, ledger.dir(), crate::records::labels()).context("the session index")?;
+        let index = Index::open(&data_dir, ledger.dir(), labels).context("the session index")?;
         let index = Arc::new(index);
         let follow = index.follow(ledger.committed()).context("the session index")?;
         Ok((index, follow))
@@ -143,24 +142,28 @@ async fn index(data_dir: &Path, ledger: &Ledger) -> Result<(Arc<Index>, Follow)>
 /// Opens every listener before any of them serves, so that a port that is taken stops the start.
 fn listeners(gateway: &Arc<Gateway>, workers: &Arc<Workers>) -> Result<tokio::task::JoinSet<Result<()>>> {
     let config = gateway.config();
-    let shared = config.listen.postgres.iter().map(|address| (*address, None));
-    let own = config.own_listeners().map(|(connection, address)| (address, Some(connection)));
     let mut tasks = tokio::task::JoinSet::new();
     let mut opened = Vec::new();
-    for (address, connection) in shared.chain(own) {
-        opened.push((bind(address)?, gateway.postgres(address, connection)));
-        tracing::info!(%address, connection = connection.map(|c| c.name.as_str()), "listening for postgres");
+    for interceptor in config.interceptors.iter() {
+        let name = interceptor.name();
+        let shared = config.listen.protocols.iter().filter(|(protocol, _)| *protocol == name);
+        let shared = shared.flat_map(|(_, addresses)| addresses.iter().map(|address| (*address, None)));
+        let own =
+            config.own_listeners().filter(|(connection, _)| interceptor.types().contains(&connection.kind));
+        for (address, connection) in
+            shared.chain(own.map(|(connection, address)| (address, Some(connection))))
+        {
+            let listener = gateway.listener(&**interceptor, address, connection);
+            opened.push((bind(address)?, Arc::clone(interceptor).listen(listener)));
+            tracing::info!(%address, connection = connection.map(|c| c.name.as_str()), "listening for {name}");
+        }
     }
     for address in &config.listen.admin {
         let (listener, gateway) = (bind(*address)?, Arc::clone(gateway));
         tracing::info!(%address, "listening for admin");
         tasks.spawn(async move { admin::serve(listener, gateway).await });
     }
-    for (listener, context) in opened {
-        let serve = move |stream, peer| {
-            let context = Arc::clone(&context);
-            Box::pin(verbatim_postgres::serve(stream, peer, context)) as verbatim_core::BoxFuture<'static, ()>
-        };
+    for (listener, serve) in opened {
         tasks.spawn(accept(listener, Arc::clone(workers), serve));
     }
     Ok(tasks)
@@ -196,7 +199,8 @@ async fn until_signal(gateway: &Arc<Gateway>, tasks: &mut tokio::task::JoinSet<R
 }
 
 async fn reload(gateway: &Arc<Gateway>, why: &str) {
-    let config = match Config::read(&gateway.config().path) {
+    let old = gateway.config();
+    let config = match Config::read(&old.path, &old.interceptors) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, why, "the configuration has mistakes; the one in force stays");

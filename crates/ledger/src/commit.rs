@@ -11,11 +11,13 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use parking_lot::MutexGuard;
+
 use crate::log::Inner;
 use crate::note::Checkpoint;
 use crate::sequencer::Batch;
 use crate::settings::SYNC_BOUNDS;
-use crate::writer::Written;
+use crate::writer::{Writer, Written};
 use crate::{LedgerError, SyncMode};
 
 /// How long an entry that nobody waits for may stay uncommitted.
@@ -90,7 +92,7 @@ impl Inner {
         self.check_alive()?;
         let written = match self.settings.sync {
             SyncMode::Always => self.write_one(),
-            SyncMode::Within(_) => self.flush().and_then(|()| self.alive(self.writer.lock().commit())),
+            SyncMode::Within(_) => self.flush().and_then(|()| self.commit_written()),
         }?;
         let Written { file, checkpoint } = written;
         let began = Instant::now();
@@ -123,24 +125,76 @@ impl Inner {
         batch
     }
 
+    /// Signs what is written.
+    fn commit_written(&self) -> Result<Written, LedgerError> {
+        let written = self.alive(self.writer.lock().commit())?;
+        if let Some(writer) = self.let_go() {
+            self.flush_with(writer)?;
+        }
+        Ok(written)
+    }
+
     /// Writes all that is pending, without a commit.
     pub(crate) fn flush(&self) -> Result<(), LedgerError> {
-        let mut writer = self.writer.lock();
+        self.flush_with(self.writer.lock())
+    }
+
+    /// Writes all that is pending, also what those wait for who found the writer taken meanwhile.
+    fn flush_with<'w>(&'w self, mut writer: MutexGuard<'w, Writer>) -> Result<(), LedgerError> {
+        loop {
+            self.write_pending(&mut writer)?;
+            let sealed = writer.sealed.take();
+            drop(writer);
+            if let Some(checkpoint) = sealed {
+                self.publish(checkpoint);
+            }
+            match self.let_go() {
+                Some(again) => writer = again,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn write_pending(&self, writer: &mut Writer) -> Result<(), LedgerError> {
         loop {
             self.check_alive()?;
-            let Some(batch) = self.take_batch() else { break };
+            let Some(batch) = self.sequencer.lock().take() else { break };
+            self.room.notify_all();
             self.alive(writer.write(&batch, false, &self.spares))?;
             self.counters.lock().bytes += batch.bytes;
             self.sequencer.lock().recycle(batch);
         }
         self.segment_room.store(writer.room(), SeqCst);
         self.written.store(writer.frontier.size(), SeqCst);
-        let sealed = writer.sealed.take();
-        drop(writer);
-        if let Some(checkpoint) = sealed {
-            self.publish(checkpoint);
-        }
         Ok(())
+    }
+
+    /// After the writer was let go: wakes those whose entries are written. Where others are left, takes it again, unless
+    /// somebody has it: whoever that is comes here after.
+    fn let_go(&self) -> Option<MutexGuard<'_, Writer>> {
+        if self.settings.sync == SyncMode::Always {
+            return None;
+        }
+        let left = self.wake_below(self.written.load(SeqCst));
+        if left { self.writer.try_lock() } else { None }
+    }
+
+    /// Wakes those who wait for the first `reached` entries, each once; says whether others still wait.
+    fn wake_below(&self, reached: u64) -> bool {
+        let mut ready = Vec::new();
+        let left = {
+            let mut control = self.control.lock();
+            control.waiters.retain(|(index, waker)| {
+                let waits = *index >= reached;
+                if !waits {
+                    ready.push(waker.clone());
+                }
+                waits
+            });
+            !control.waiters.is_empty()
+        };
+        ready.into_iter().for_each(Waker::wake);
+        left
     }
 
     /// A checkpoint is durable: those who wait for its entries go on, those who deliver it may.
@@ -156,15 +210,7 @@ impl Inner {
         }
         self.counters.lock().batches += 1;
         self.published.send_replace(size);
-        let mut ready = Vec::new();
-        self.control.lock().waiters.retain(|(index, waker)| {
-            let waits = *index >= size;
-            if !waits {
-                ready.push(waker.clone());
-            }
-            waits
-        });
-        ready.into_iter().for_each(Waker::wake);
+        self.wake_below(size);
         self.wake_maintenance();
     }
 
@@ -245,8 +291,10 @@ impl Future for Durable {
         if this.index >= this.inner.appended.load(SeqCst) {
             return Poll::Ready(Err(LedgerError::OutOfOrder { what: "there is no such entry yet" }));
         }
-        if matches!(this.inner.settings.sync, SyncMode::Within(_)) {
-            return Poll::Ready(this.inner.flush());
+        let writes = matches!(this.inner.settings.sync, SyncMode::Within(_));
+        // Who finds nobody writing writes for all; who finds somebody is woken by them, and its thread goes on meanwhile.
+        if writes && let Some(writer) = this.inner.writer.try_lock() {
+            return Poll::Ready(this.inner.flush_with(writer));
         }
         let mut control = this.inner.control.lock();
         // It may have become durable, or the log dead, just before the lock was had.
@@ -256,6 +304,14 @@ impl Future for Durable {
         if !this.registered.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             this.registered = Some(context.waker().clone());
             control.waiters.push((this.index, context.waker().clone()));
+        }
+        if writes {
+            drop(control);
+            // Whoever wrote may have looked for waiters just before this one was there.
+            return match this.inner.writer.try_lock() {
+                Some(writer) => Poll::Ready(this.inner.flush_with(writer)),
+                None => Poll::Pending,
+            };
         }
         control.wanted = control.wanted.max(this.index + 1);
         this.inner.signal.notify_one();

@@ -2,7 +2,7 @@
 //! recorded before its bytes are forwarded.
 //!
 //! It holds no policy, opens no files and writes no events: what decides and records is behind
-//! [`Gate`] and the [`Operations`](verbatim_core::Operations) of a session. It re-encodes nothing: what is forwarded is
+//! [`Gate`](verbatim_core::Gate) and the [`Operations`](verbatim_core::Operations) of a session. It re-encodes nothing: what is forwarded is
 //! forwarded as the bytes that came, and it asks nothing of the target by itself but its own login, a Flush where an answer
 //! must not wait for a Sync, the end of a COPY that it refused, and a cancel.
 //!
@@ -18,7 +18,7 @@
 //!    │ ◂─ results, as they came                results   matched to what was asked: outcomes         │
 //! ```
 //!
-//! Limits: a startup packet 10 000 bytes, a credential and a message as [`Limits`] says; 65 536 prepared statements and as
+//! Limits: a startup packet 10 000 bytes, a credential and a message as [`Limits`](verbatim_wire::Limits) says; 65 536 prepared statements and as
 //! many portals a session, and 256 MiB for each; 16 384 messages without an answer; 256 KiB of a batch without its Sync.
 //!
 //! Refused: replication, protocols other than 3.x, messages of unknown types, logins and cancel requests in clear where TLS
@@ -35,76 +35,85 @@ mod relay;
 mod results;
 mod session;
 mod startup;
-mod stream;
 pub mod target;
 pub mod values;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
-use verbatim_core::{ConnectionName, Gate};
+use verbatim_wire::{Interceptor, InvalidTarget, Listener, Serve, TargetSettings};
 
-pub use target::{LoginMethod, SslMode, Target, TargetError};
+pub use target::{LoginMethod, Target, TargetError};
 
-/// The TLS configuration of a listener, asked for at each accept, so that certificates can be replaced.
-pub type TlsSource = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
-/// The current targets, by the name of their connection.
-pub type Targets = Arc<dyn Fn(&str) -> Option<Arc<Target>> + Send + Sync>;
-/// Where a client is told to get its token.
-pub type DiscoverySource = Arc<dyn Fn() -> Option<Discovery> + Send + Sync>;
-
-/// What all streams of one listener share. What can be reloaded is behind functions that are asked anew.
+/// What all streams of one listener share.
 pub struct Context {
-    /// Lets clients in.
-    pub gate: Arc<dyn Gate>,
-    /// TLS, with `postgresql` in its ALPN; none where the listener offers none.
-    pub tls: Option<TlsSource>,
-    /// The listener is loopback: it takes logins in clear although TLS is there.
-    pub loopback: bool,
-    /// The targets.
-    pub targets: Targets,
-    /// The connection of a listener that serves only one.
-    pub own: Option<ConnectionName>,
-    /// What clients may take.
-    pub limits: Limits,
-    /// For OAUTHBEARER.
-    pub discovery: DiscoverySource,
+    /// What the gateway gives.
+    pub listener: Listener,
     /// The cancel keys; one for all listeners, since a cancel request may come to any.
     pub cancels: Arc<cancel::Registry>,
-    /// Counters.
-    pub metrics: Arc<dyn Metrics>,
 }
 
-/// What clients may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// The length of a message, in bytes.
-    pub message_bytes: u64,
-    /// The length of a token, in bytes.
-    pub token_bytes: usize,
-    /// From accept to identity.
-    pub login: Duration,
-    /// How long a session may send nothing while nothing runs; none: for ever.
-    pub idle: Option<Duration>,
+impl Context {
+    fn target(&self, connection: &str) -> Option<Arc<Target>> {
+        self.listener.targets.get(connection).and_then(|(_, target)| verbatim_wire::downcast(target))
+    }
 }
 
-/// Where a client of OAUTHBEARER is told to get its token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Discovery {
-    /// The URL of the issuer's discovery document.
-    pub openid_configuration: String,
-    /// The scope to ask for.
-    pub scope: String,
+/// The protocol, for the gateway's list.
+pub fn interceptor() -> Arc<dyn Interceptor> {
+    Arc::new(Postgres::default())
 }
 
-/// What the interceptor counts.
-pub trait Metrics: Send + Sync {
-    /// A stream came that claimed nothing: a port scan, junk, a cancel request with a key that is none.
-    fn junk(&self);
-    /// A batch was forwarded this long after its bytes were read.
-    fn added_latency(&self, latency: Duration);
+/// What all listeners of a gateway share.
+#[derive(Default)]
+struct Postgres {
+    cancels: Arc<cancel::Registry>,
+}
+
+impl Interceptor for Postgres {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn types(&self) -> &'static [&'static str] {
+        &["postgres"]
+    }
+
+    fn example(&self) -> &'static str {
+        "postgres://user@db.internal:5432/database?sslmode=verify-full"
+    }
+
+    fn alpn(&self) -> &'static [&'static [u8]] {
+        &[target::ALPN]
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &["login"]
+    }
+
+    fn statement(&self, text: &str) -> Option<String> {
+        verbatim_sql::statement(text, verbatim_sql::Dialect::Postgres).map(|label| label.word().to_owned())
+    }
+
+    fn target(&self, settings: TargetSettings<'_>) -> Result<Arc<dyn verbatim_wire::Target>, InvalidTarget> {
+        let login = match settings.options.word("login", &["password", "oauthbearer"]) {
+            Some("oauthbearer") => LoginMethod::OauthBearer,
+            _ => LoginMethod::Password,
+        };
+        let own = target::TargetSettings {
+            credential: settings.credential,
+            login,
+            tls: settings.tls,
+            connect_timeout: settings.connect_timeout,
+        };
+        Ok(Arc::new(Target::parse(settings.url, own)?))
+    }
+
+    fn listen(self: Arc<Self>, listener: Listener) -> Serve {
+        let context = Arc::new(Context { listener, cancels: Arc::clone(&self.cancels) });
+        Arc::new(move |socket, peer| Box::pin(serve(socket, peer, Arc::clone(&context))))
+    }
 }
 
 /// Serves one accepted stream to its end, and closes the session if there was one.

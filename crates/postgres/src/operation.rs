@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use verbatim_core::{Operation, Parameter, Refusal};
+use verbatim_core::{Operation, Parameter, Refusal, trace};
 
 use crate::frame::{self, HEADER, Malformed, Reader, client};
 use message::{Asks, Message, asks, ends_batch, is_copy};
@@ -76,6 +76,7 @@ impl Draft {
 
     pub(crate) fn numbered(self, sequence: u64) -> Operation {
         Operation {
+            trace_id: self.text.as_deref().and_then(trace::in_comment),
             text: self.text,
             parameters: self.parameters,
             refused: self.refused,

@@ -28,16 +28,15 @@ use verbatim_core::{
     CloseReason, OpenSession, Opened, Operation, Operations, Outcome, Permit, RecordMode, Recorded, Refusal,
     Status,
 };
+use verbatim_wire::{ClientStream, Shared, TargetStream};
 
-use crate::Metrics;
 use crate::cancel::Registration;
 use crate::frame::{self, client};
 use crate::operation::{Batch, CopyBatch, Frontend, Item, Memory, Settled, Step, Turn, View};
 use crate::refusal::{Phase, error_fields};
 use crate::results::{Answer, Copy, Entry, Inserts, Results};
-use crate::stream::{ClientStream, Shared};
-use crate::target::TargetStream;
 use ending::{End, reason_of_refusal};
+use verbatim_wire::Metrics;
 
 /// How much is read at once: first, and when there was more.
 const READ_FIRST: usize = 16 << 10;

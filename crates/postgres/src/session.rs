@@ -8,6 +8,7 @@ pub(crate) struct PostgresSession {
     pub(crate) id: SessionId,
     pub(crate) wanted: String,
     pub(crate) client: Client,
+    pub(crate) trace_id: Option<String>,
 }
 
 impl Session for PostgresSession {
@@ -25,5 +26,9 @@ impl Session for PostgresSession {
 
     fn client(&self) -> &Client {
         &self.client
+    }
+
+    fn trace_id(&self) -> Option<&str> {
+        self.trace_id.as_deref()
     }
 }

@@ -21,7 +21,10 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
-use verbatim_core::{Client as Peer, CloseReason, Credential, Login, Opened, Refusal, SessionId, Token};
+use verbatim_core::{
+    Client as Peer, CloseReason, Credential, Login, Opened, Refusal, SessionId, Token, trace,
+};
+use verbatim_wire::ClientStream;
 
 use crate::Context;
 use crate::cancel::Requested;
@@ -29,7 +32,6 @@ use crate::frame::{self, HEADER, Malformed, Reader, client, readable};
 use crate::refusal::{ErrorFields, Phase, error_fields};
 use crate::relay::{self, Parts};
 use crate::session::PostgresSession;
-use crate::stream::ClientStream;
 use crate::target::{LoginMethod, Target, TargetError};
 use bearer::Initial;
 use packet::{MINOR_MAX, PACKET_MAX, Packet, StartupMessage};
@@ -92,8 +94,8 @@ enum Came {
 
 /// Serves a client from accept to its end.
 pub(crate) async fn serve(socket: TcpStream, peer: SocketAddr, context: Arc<Context>) {
-    let metrics = Arc::clone(&context.metrics);
-    let deadline = Instant::now() + context.limits.login;
+    let metrics = Arc::clone(&context.listener.metrics);
+    let deadline = Instant::now() + context.listener.limits.login;
     let client = Client {
         stream: ClientStream::Plain(socket),
         peer,
@@ -149,7 +151,7 @@ impl Client<Startup> {
             match Packet::read(body) {
                 Ok(Packet::SslRequest) if !self.phase.ssl_answered => {
                     self.phase.ssl_answered = true;
-                    if self.context.tls.is_some() {
+                    if self.context.listener.tls.is_some() {
                         self = self.tls().await?;
                     } else {
                         self.stream.write_all(b"N").await?;
@@ -195,7 +197,7 @@ impl Client<Startup> {
             && matches!(tcp.try_read(&mut [0]), Ok(1..))
         {
             let reason = "bytes in clear after SSLRequest, before TLS";
-            let session = self.session(String::new(), None, None);
+            let session = self.session(String::new(), None, None, None);
             self.record_refusal(session, Refusal::Protocol { reason: reason.into() }).await;
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -205,7 +207,9 @@ impl Client<Startup> {
 
     async fn handshake(self, direct: bool) -> io::Result<Self> {
         let Self { stream, peer, context, id, deadline, phase } = self;
-        let (Some(config), ClientStream::Plain(tcp)) = (context.tls.as_ref().map(|tls| tls()), stream) else {
+        let (Some(config), ClientStream::Plain(tcp)) =
+            (context.listener.tls.as_ref().map(|tls| tls()), stream)
+        else {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let tls = tokio_rustls::TlsAcceptor::from(config).accept(tcp).await?;
@@ -223,12 +227,17 @@ impl Client<Startup> {
         let database = readable(startup.parameter(b"database"));
         let application =
             Some(readable(startup.parameter(b"application_name"))).filter(|name| !name.is_empty());
-        let wanted = match &self.context.own {
+        let trace_id = application
+            .as_deref()
+            .and_then(trace::in_text)
+            .or_else(|| trace::in_text(&readable(startup.parameter(b"options"))));
+        let wanted = match &self.context.listener.own {
             Some(own) => own.as_str().to_owned(),
             None if database.is_empty() => user.clone(),
             None => database,
         };
-        let session = self.session(wanted, Some(user.clone()).filter(|user| !user.is_empty()), application);
+        let session =
+            self.session(wanted, Some(user.clone()).filter(|user| !user.is_empty()), application, trace_id);
         if user.is_empty() {
             let reason = "no PostgreSQL user name specified in startup packet";
             self.record_refusal(session, Refusal::Protocol { reason: reason.into() }).await;
@@ -268,7 +277,9 @@ impl<P> Client<P> {
     /// Whether nobody between can read along: TLS, a loopback listener, or one for which no TLS is configured (which
     /// the gateway's configuration allows on loopback alone).
     fn is_private(&self) -> bool {
-        self.context.loopback || self.context.tls.is_none() || matches!(self.stream, ClientStream::Tls(_))
+        self.context.listener.loopback
+            || self.context.listener.tls.is_none()
+            || matches!(self.stream, ClientStream::Tls(_))
     }
 
     fn session(
@@ -276,11 +287,13 @@ impl<P> Client<P> {
         wanted: String,
         user: Option<String>,
         application: Option<String>,
+        trace_id: Option<String>,
     ) -> Arc<PostgresSession> {
         Arc::new(PostgresSession {
             id: self.id,
             wanted,
             client: Peer { address: self.peer, user, application },
+            trace_id,
         })
     }
 
@@ -288,7 +301,7 @@ impl<P> Client<P> {
     async fn record_refusal(&self, session: Arc<PostgresSession>, refusal: Refusal) {
         let login = Login { session, credential: Credential::Refused(refusal), unsupported: None };
         // It is refused in any case.
-        let _ = self.context.gate.open(login).await;
+        let _ = self.context.listener.gate.open(login).await;
     }
 
     /// The last words to a client that was not let in. What it still sends is read for a moment: closing a socket with
@@ -343,7 +356,9 @@ impl From<bearer::Fault> for NoCredential {
 impl Client<Authenticating> {
     /// Asks for the token and hands it to the gate.
     async fn authenticate(mut self) -> Result<Client<Ready>, Done> {
-        let bearer = (self.context.targets)(&self.phase.session.wanted)
+        let bearer = self
+            .context
+            .target(&self.phase.session.wanted)
             .is_some_and(|target| target.login == LoginMethod::OauthBearer);
         let asked = timeout_at(self.deadline, async {
             if bearer { self.ask_bearer().await } else { self.ask_password().await }
@@ -353,7 +368,7 @@ impl Client<Authenticating> {
             Ok(Err(NoCredential::Refused(refusal))) => Credential::Refused(refusal),
             Ok(Err(NoCredential::Gone)) => {
                 // psql leaves when it is asked for a password that it does not have, and comes back with one.
-                self.context.metrics.junk();
+                self.context.listener.metrics.junk();
                 return Err(Done);
             }
             Err(_) => Credential::Refused(Refusal::Protocol { reason: "no credential came in time".into() }),
@@ -364,7 +379,7 @@ impl Client<Authenticating> {
             .wants_replication()
             .then(|| Refusal::Unsupported { what: "replication connections".into() });
         let session = Arc::clone(&self.phase.session);
-        let gate = Arc::clone(&self.context.gate);
+        let gate = Arc::clone(&self.context.listener.gate);
         let login = Login { session: Arc::clone(&session) as _, credential, unsupported };
         let opened = match timeout_at(self.deadline, gate.open(login)).await {
             Ok(opened) => opened,
@@ -394,7 +409,7 @@ impl Client<Authenticating> {
     async fn ask_password(&mut self) -> Result<Credential, NoCredential> {
         self.stream.write_all(&authentication(3, &[])).await?;
         self.stream.flush().await?;
-        let limit = self.context.limits.token_bytes;
+        let limit = self.context.listener.limits.token_bytes;
         let body = self.password_message(limit.saturating_add(1)).await?;
         let mut token = body.to_vec();
         if token.pop() != Some(0) {
@@ -409,7 +424,7 @@ impl Client<Authenticating> {
     async fn ask_bearer(&mut self) -> Result<Credential, NoCredential> {
         self.stream.write_all(&authentication(10, &[MECHANISM, b"\0\0"])).await?;
         self.stream.flush().await?;
-        let limit = self.context.limits.token_bytes.saturating_add(SASL_OVERHEAD);
+        let limit = self.context.listener.limits.token_bytes.saturating_add(SASL_OVERHEAD);
         let mut reader = Reader::new(self.password_message(limit).await?);
         if reader.text("SASL mechanism")? != MECHANISM {
             return Err(NoCredential::Refused(Refusal::Protocol { reason: "another SASL mechanism".into() }));
@@ -426,7 +441,7 @@ impl Client<Authenticating> {
         };
         match bearer::initial(&response)? {
             Initial::Discovery => Err(NoCredential::Refused(Refusal::Discovery)),
-            Initial::Token(token) if token.len() > self.context.limits.token_bytes => {
+            Initial::Token(token) if token.len() > self.context.listener.limits.token_bytes => {
                 Err(NoCredential::Refused(too_long(token.len() as u64)))
             }
             Initial::Token(token) => Ok(Credential::Token(token)),
@@ -457,7 +472,7 @@ impl Client<Authenticating> {
             match refusal {
                 // The client is told where to get a token, answers with a byte, and then fails.
                 Refusal::NotAuthenticated { .. } | Refusal::Discovery if bearer => {
-                    let discovery = bearer::discovery((self.context.discovery)().as_ref());
+                    let discovery = bearer::discovery((self.context.listener.discovery)().as_ref());
                     self.stream.write_all(&authentication(11, &[&discovery])).await?;
                     self.stream.flush().await?;
                     let _ = self.password_message(SASL_OVERHEAD).await;
@@ -482,7 +497,7 @@ impl Client<Ready> {
     /// Logs in at the target and greets the client. Without a target the session is closed, and on record.
     async fn connect(mut self) -> Result<Parts, Done> {
         let session = Arc::clone(&self.phase.opened.session);
-        let Some(target) = (self.context.targets)(session.connection().as_str()) else {
+        let Some(target) = self.context.target(session.connection().as_str()) else {
             return self
                 .fail(ErrorFields::fatal("08001", "the connection is no longer configured").message())
                 .await;
@@ -513,7 +528,8 @@ impl Client<Ready> {
             self.stream.write_all(&greeting).await?;
             self.stream.flush().await
         };
-        if timeout(self.context.limits.login, greeted).await.map_or(true, |greeted| greeted.is_err()) {
+        if timeout(self.context.listener.limits.login, greeted).await.map_or(true, |greeted| greeted.is_err())
+        {
             session.close(CloseReason::Client);
             return Err(Done);
         }
@@ -524,9 +540,9 @@ impl Client<Ready> {
             leftover: connected.leftover,
             opened: self.phase.opened,
             registration,
-            message_max: self.context.limits.message_bytes,
-            idle: self.context.limits.idle,
-            metrics: Arc::clone(&self.context.metrics),
+            message_max: self.context.listener.limits.message_bytes,
+            idle: self.context.listener.limits.idle,
+            metrics: Arc::clone(&self.context.listener.metrics),
         })
     }
 

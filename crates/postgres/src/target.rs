@@ -14,14 +14,11 @@
 //! Sources: PostgreSQL 18 documentation, chapter 54 (sections 54.2.1, 54.2.10, 54.3); RFC 5802, RFC 7677 (SCRAM), RFC
 //! 5929 section 4 (`tls-server-end-point`).
 
+mod binding;
 mod login;
-mod stream;
-mod tls;
-mod url;
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,32 +27,21 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use verbatim_core::BoxFuture;
+use verbatim_wire::{HostPort, InvalidTarget, SslMode, TargetStream, TargetTls, TargetUrl, connect_tcp};
 
-pub use stream::TargetStream;
-pub use tls::{TargetTls, TargetTlsError};
-pub use url::InvalidTarget;
+/// The protocol's name in TLS (ALPN), at the target and at the gateway's listeners.
+pub(crate) const ALPN: &[u8] = b"postgresql";
+/// What a target's URL begins with.
+const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
+/// Where the URL names no port.
+const PORT: u16 = 5432;
 
 /// The code of an SSLRequest, and of a CancelRequest.
 const SSL_REQUEST: u32 = 80_877_103;
 const CANCEL_REQUEST: u32 = 80_877_102;
-/// Silence after which the kernel asks whether the target's machine is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long a cancel key's secret may be (protocol 3.2).
 const CANCEL_SECRET_MAX: usize = 256;
-
-/// How a stream to the target is protected, libpq's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SslMode {
-    /// No TLS.
-    Disable,
-    /// TLS, with any certificate; with `target_tls.ca`, as [`VerifyCa`](Self::VerifyCa) (so does libpq).
-    Require,
-    /// TLS, with a certificate that chains to a trusted root.
-    VerifyCa,
-    /// TLS, with a certificate that chains to a trusted root and is for the target's host.
-    VerifyFull,
-}
 
 /// How the *clients* of a connection log in at the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -210,11 +196,9 @@ impl Target {
     /// # Errors
     /// The URL has a mistake, or the TLS settings do not fit; no text of the URL's password is in the error.
     pub fn parse(url: &str, settings: TargetSettings) -> Result<Self, InvalidTarget> {
-        let parts = url::parse(url)?;
-        let sslmode = parts.sslmode.unwrap_or(match is_loopback(&parts.host) {
-            true => SslMode::Disable,
-            false => SslMode::VerifyFull,
-        });
+        let parts = TargetUrl::parse(url, &SCHEMES)?;
+        let sslmode = parts.sslmode_or_default();
+        let user = parts.user.ok_or(InvalidTarget::User)?;
         let TargetSettings { credential, login, tls, connect_timeout } = settings;
         if credential.as_ref().is_some_and(|credential| credential.expose_secret().contains('\0')) {
             return Err(InvalidTarget::CredentialNul);
@@ -224,14 +208,14 @@ impl Target {
             _ => {
                 let name = ServerName::try_from(parts.host.clone())
                     .map_err(|_| InvalidTarget::Host { host: parts.host.clone() })?;
-                Some((tls.client_config(sslmode)?, name))
+                Some((tls.client_config(sslmode, &[ALPN])?, name))
             }
         };
         Ok(Self {
             host: parts.host,
-            port: parts.port,
-            database: parts.database.unwrap_or_else(|| parts.user.clone()),
-            user: parts.user,
+            port: parts.port.unwrap_or(PORT),
+            database: parts.path.unwrap_or_else(|| user.clone()),
+            user,
             sslmode,
             credential,
             login,
@@ -242,10 +226,7 @@ impl Target {
 
     /// `host:port/database`, as the record names the target.
     pub fn display(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}/{}", self.host, self.port, self.database),
-            false => format!("{}:{}/{}", self.host, self.port, self.database),
-        }
+        format!("{}/{}", HostPort(&self.host, self.port), self.database)
     }
 
     /// Opens a stream and logs in, with the startup parameters of the client; `user` and `database` are replaced,
@@ -305,10 +286,7 @@ impl Target {
     /// A TCP stream, with TLS where `sslmode` wants it.
     async fn open(&self) -> Result<TargetStream, TargetError> {
         let unreachable = |source| TargetError::Unreachable { source };
-        let mut tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
-        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE);
-        socket2::SockRef::from(&tcp).set_tcp_keepalive(&keepalive).map_err(unreachable)?;
+        let mut tcp = connect_tcp(&self.host, self.port).await.map_err(unreachable)?;
         let Some((config, name)) = &self.tls else { return Ok(TargetStream::Plain(tcp)) };
 
         let mut request = [0_u8; 8];
@@ -336,9 +314,17 @@ fn stream_error(source: io::Error) -> TargetError {
     TargetError::Stream { source }
 }
 
-fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+impl verbatim_wire::Target for Target {
+    fn display(&self) -> String {
+        self.display()
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<String, String>> {
+        Box::pin(async move {
+            let reached = self.connect(&[], 0).await;
+            reached.map(|_| "logged in".to_owned()).map_err(|error| error.to_string())
+        })
+    }
 }
 
 #[cfg(test)]

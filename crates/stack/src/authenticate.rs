@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use futures_util::future::Either;
 use tower::{Layer, Service};
 use verbatim_core::gate::Credential;
-use verbatim_core::{BoxFuture, IdentityError, Login, Refusal, Timestamp, Verdict};
+use verbatim_core::{BoxFuture, Identity, IdentityError, Login, Refusal, Timestamp, Verdict};
 
 use crate::gate::Shared;
 use crate::request::{Admitted, Asked, Grant, Rejected, Verified};
@@ -48,6 +48,21 @@ pub(crate) fn refusal(error: &IdentityError) -> Refusal {
     }
 }
 
+impl Shared {
+    /// Who a credential proves.
+    pub(crate) async fn prove(&self, credential: Credential) -> Result<Arc<dyn Identity>, Rejected> {
+        let token = match credential {
+            Credential::Token(token) => token,
+            Credential::Refused(refusal) => return Err(refusal.into()),
+        };
+        self.provider.verify(&token).await.map_err(|error| Rejected {
+            refusal: refusal(&error),
+            identity: error.identity,
+            connection: None,
+        })
+    }
+}
+
 impl<S> Service<Login> for Authenticate<S>
 where
     S: Service<Verified, Response = Admitted, Error = Rejected> + Clone + Send + 'static,
@@ -67,18 +82,8 @@ where
         let mut inner = std::mem::replace(&mut self.inner, next);
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let token = match std::mem::replace(&mut login.credential, Credential::Refused(Refusal::Draining))
-            {
-                Credential::Token(token) => token,
-                Credential::Refused(refusal) => return Err(refusal.into()),
-            };
-            let identity = match shared.provider.verify(&token).await {
-                Ok(identity) => identity,
-                Err(error) => {
-                    let refusal = refusal(&error);
-                    return Err(Rejected { refusal, identity: error.identity, connection: None });
-                }
-            };
+            let credential = std::mem::replace(&mut login.credential, Credential::Refused(Refusal::Draining));
+            let identity = shared.prove(credential).await?;
             if let Some(user) = login.session.client().user.as_deref()
                 && !identity.answers_to(user)
             {

@@ -44,18 +44,11 @@ impl<S> Authorize<S> {
     fn connection(&self, protocol: &str, wanted: &str) -> Result<Arc<Connection>, Refusal> {
         let policy = self.shared.policy.load();
         let known = wanted.parse().ok().and_then(|name| policy.connections.get(&name).cloned());
-        known.filter(|connection| same_protocol(connection.protocol, protocol)).ok_or_else(|| {
-            Refusal::NotAllowed {
-                code: "no_connection",
-                reason: format!("there is no {protocol} connection of the name that was asked for"),
-            }
+        known.filter(|connection| connection.protocol == protocol).ok_or_else(|| Refusal::NotAllowed {
+            code: "no_connection",
+            reason: format!("there is no {protocol} connection of the name that was asked for"),
         })
     }
-}
-
-/// An MCP connection is reached through the HTTP interceptor.
-fn same_protocol(connection: &str, interceptor: &str) -> bool {
-    connection == interceptor || (connection == "mcp" && interceptor == "http")
 }
 
 fn admit(connection: &Connection, identity: &dyn Identity) -> Result<verbatim_core::AuthorizedBy, Refusal> {

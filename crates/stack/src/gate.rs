@@ -38,13 +38,21 @@ impl Withholding {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// What stands for an operation's parameters in [`RecordMode::Commands`].
+    /// What stands for an operation's parameters and parts in [`RecordMode::Commands`].
     pub(crate) fn of(&self, operation: &Operation, record: RecordMode) -> Option<Withheld> {
         if record != RecordMode::Commands {
             return None;
         }
+        if operation.parameters.is_none() && operation.parts.is_empty() {
+            return None;
+        }
         let mut list = Vec::new();
-        Parameter::write_list(operation.parameters.as_ref()?, &mut list);
+        if let Some(parameters) = &operation.parameters {
+            Parameter::write_list(parameters, &mut list);
+        }
+        for part in &operation.parts {
+            list.extend_from_slice(&part.json);
+        }
         let mut withheld = Withheld { length: list.len() as u64, hmac: [0; 32] };
         withheld.hmac.copy_from_slice(hmac::sign(&self.0, &list).as_ref());
         Some(withheld)

@@ -87,11 +87,16 @@ impl SessionJournal {
         self.counters.operations.refused.fetch_add(1, Relaxed);
         let event =
             Requested { operation, refusal: Some(refusal), withheld: withholding.of(operation, self.record) };
+        self.append(&event)
+    }
+
+    /// Writes what concerns the session as a whole, while it is open.
+    pub(crate) fn append(&self, event: &dyn verbatim_core::AuditEvent) -> Result<u64, Refusal> {
         let state = self.state.lock();
         if state.closed {
             return Err(Refusal::NotRecorded { reason: "the session is closed".to_owned() });
         }
-        self.log.append(&event).map_err(|error| not_recorded(&error))
+        self.log.append(event).map_err(|error| not_recorded(&error))
     }
 
     /// Writes the close, after the aborts of what is still open; only the first call counts.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use verbatim_core::event::Renewed;
 use verbatim_core::{
-    AuthorizedBy, BoxFuture, CloseReason, ConnectionName, Identity, OpenSession, RecordMode, Refusal,
-    SessionId, Timestamp,
+    AuthorizedBy, BoxFuture, CloseReason, ConnectionName, Credential, Identity, OpenSession, RecordMode,
+    Refusal, SessionId, Timestamp,
 };
 
 use crate::gate::Shared;
@@ -34,6 +35,8 @@ pub struct SessionState {
     confirmed: Mutex<Timestamp>,
     revoked: OnceLock<String>,
     end: watch::Sender<Option<CloseReason>>,
+    /// When the token ends that the session goes by.
+    expires_at: watch::Sender<Timestamp>,
 }
 
 impl SessionState {
@@ -48,6 +51,7 @@ impl SessionState {
             id: journal.id(),
             connection,
             authorized_by,
+            expires_at: watch::Sender::new(identity.expires_at()),
             identity: RwLock::new(identity),
             journal,
             shared: Arc::clone(shared),
@@ -87,13 +91,31 @@ impl SessionState {
     }
 
     fn judge(&self, policy: &Policy, identity: &dyn Identity) {
-        let connection = policy.connections.get(&self.connection.name);
-        let judged = connection
-            .ok_or_else(|| ("no_connection", "the connection is no longer configured".to_owned()))
-            .and_then(|connection| connection.authorize(identity));
-        if let Err((_, reason)) = judged {
+        if let Err((_, reason)) = self.judged(policy, identity) {
             self.revoke(reason);
         }
+    }
+
+    /// Whether a renewal's identity is the one that the session is of, and still has access.
+    fn fits(&self, renewed: &dyn Identity) -> Result<(), Refusal> {
+        let own = self.identity();
+        let same = own.provider() == renewed.provider()
+            && own.tenant() == renewed.tenant()
+            && own.object_id() == renewed.object_id()
+            && own.app_id() == renewed.app_id();
+        if !same {
+            let reason = "the token is another identity's than the session's".to_owned();
+            return Err(Refusal::NotAuthenticated { code: "identity", reason });
+        }
+        self.judged(&self.shared.policy.load(), renewed)
+            .map_err(|(code, reason)| Refusal::NotAllowed { code, reason })
+    }
+
+    fn judged(&self, policy: &Policy, identity: &dyn Identity) -> Result<(), (&'static str, String)> {
+        let connection = policy.connections.get(&self.connection.name);
+        connection
+            .ok_or_else(|| ("no_connection", "the connection is no longer configured".to_owned()))
+            .and_then(|connection| connection.authorize(identity).map(drop))
     }
 
     fn revoke(&self, reason: String) {
@@ -161,10 +183,11 @@ impl OpenSession for SessionState {
         let mut end = self.end.subscribe();
         // Only what the deadline needs is kept, not the session: its drop is what closes it.
         let shared = Arc::clone(&self.shared);
-        let expires_at = self.identity.read().expires_at();
+        let mut expires_at = self.expires_at.subscribe();
         Box::pin(async move {
             loop {
-                let left = expires_at.plus(shared.policy.load().grace).since(Timestamp::now());
+                let until = *expires_at.borrow_and_update();
+                let left = until.plus(shared.policy.load().grace).since(Timestamp::now());
                 if left.is_zero() {
                     return CloseReason::Expired;
                 }
@@ -172,9 +195,34 @@ impl OpenSession for SessionState {
                     ended = end.wait_for(Option::is_some) => {
                         return ended.ok().and_then(|reason| *reason).unwrap_or(CloseReason::Protocol);
                     }
+                    // An error is the session's drop, which `end` hears of too.
+                    Ok(()) = expires_at.changed() => {}
                     () = tokio::time::sleep(left.min(CLOCK_CHECK)) => {}
                 }
             }
+        })
+    }
+
+    fn renew(&self, credential: Credential) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(async move {
+            let (identity, judged) = match self.shared.prove(credential).await {
+                Ok(identity) => {
+                    let judged = self.fits(&*identity);
+                    (Some(identity), judged)
+                }
+                Err(rejected) => (rejected.identity, Err(rejected.refusal)),
+            };
+            let event = Renewed { identity: identity.as_deref(), refusal: judged.as_ref().err() };
+            let entry = self.journal.append(&event)?;
+            self.shared.durable(entry).await?;
+            judged?;
+            if let Some(identity) = identity {
+                let expires_at = identity.expires_at();
+                *self.confirmed.lock() = Timestamp::now();
+                *self.identity.write() = identity;
+                self.expires_at.send_replace(expires_at);
+            }
+            Ok(())
         })
     }
 

@@ -21,6 +21,7 @@ use crate::{Connection, Policy, Stack, Withholding};
 struct Agent {
     expires_at: Timestamp,
     groups: Vec<&'static str>,
+    app_id: Option<&'static str>,
 }
 
 impl Identity for Agent {
@@ -40,7 +41,7 @@ impl Identity for Agent {
         Some("report-agent")
     }
     fn app_id(&self) -> Option<&str> {
-        None
+        self.app_id
     }
     fn on_behalf_of(&self) -> Option<&OnBehalfOf> {
         None
@@ -64,16 +65,21 @@ impl Identity for Agent {
 /// Lets every token in but `bad`; what it says of groups can be changed while sessions are open.
 struct Tokens {
     groups: Mutex<Vec<&'static str>>,
-    lifetime: Duration,
+    lifetime: Mutex<Duration>,
     rechecks: AtomicUsize,
 }
 
 impl Tokens {
     fn identity(&self) -> Arc<dyn Identity> {
-        Arc::new(Agent {
-            expires_at: Timestamp::now().plus(self.lifetime),
+        Arc::new(self.agent())
+    }
+
+    fn agent(&self) -> Agent {
+        Agent {
+            expires_at: Timestamp::now().plus(*self.lifetime.lock()),
             groups: self.groups.lock().clone(),
-        })
+            app_id: None,
+        }
     }
 }
 
@@ -84,7 +90,12 @@ impl IdentityProvider for Tokens {
                 let (verdict, reason) = (Verdict::NotAuthenticated, "not ours".to_owned());
                 return Err(IdentityError { verdict, code: "signature", reason, identity: None });
             }
-            Ok(self.identity())
+            match token.expose() {
+                b"another" => {
+                    Ok(Arc::new(Agent { app_id: Some("another"), ..self.agent() }) as Arc<dyn Identity>)
+                }
+                _ => Ok(self.identity()),
+            }
         })
     }
 
@@ -161,8 +172,11 @@ fn fixture(lifetime: Duration) -> Fixture {
         last_checkpoint: None,
     };
     let (ledger, _) = Ledger::open(settings).unwrap();
-    let tokens =
-        Arc::new(Tokens { groups: Mutex::new(vec!["agents"]), lifetime, rechecks: AtomicUsize::new(0) });
+    let tokens = Arc::new(Tokens {
+        groups: Mutex::new(vec!["agents"]),
+        lifetime: Mutex::new(lifetime),
+        rechecks: AtomicUsize::new(0),
+    });
     let provider = Arc::clone(&tokens) as Arc<dyn IdentityProvider>;
     let policy = policy("group:agents", Duration::ZERO);
     let stack = Stack::new(ledger.clone(), provider, policy, Withholding::new(b"key"));
@@ -306,7 +320,7 @@ async fn authorize_answers_an_unknown_connection_like_one_without_access() {
     let fixture = fixture(HOUR);
     let refused = async |wanted: &str, groups: Vec<&'static str>| {
         let mut layer = AuthorizeLayer::new(fixture.shared()).layer(Inner::default());
-        let identity = Arc::new(Agent { expires_at: Timestamp::now().plus(HOUR), groups });
+        let identity = Arc::new(Agent { expires_at: Timestamp::now().plus(HOUR), groups, app_id: None });
         let verified = Verified { login: login(wanted, "app", "good"), identity };
         layer.call(verified).await.err().map(|rejected| rejected.refusal)
     };
@@ -392,6 +406,43 @@ async fn a_refused_operation_is_recorded_by_the_same_layer() {
     opened.session.close(CloseReason::AccessRevoked);
     drop(opened);
     assert_eq!(fixture.kinds(), ["session_open", "authz", "denied access_revoked", "session_close"]);
+}
+
+#[tokio::test]
+async fn another_token_of_the_same_identity_prolongs_a_session_and_no_other_does() {
+    let fixture = fixture(HOUR);
+    let opened = fixture.open().await;
+    let session = Arc::clone(&opened.session);
+    let renew = |token: &str| session.renew(Credential::Token(Token::new(token.into())));
+    let code = |refused: Result<(), Refusal>| refused.unwrap_err().code();
+    assert_eq!(code(renew("bad").await), "signature");
+    assert_eq!(code(renew("another").await), "identity");
+    let before = session.identity().expires_at();
+    *fixture.tokens.lifetime.lock() = 2 * HOUR;
+    renew("good").await.unwrap();
+    assert!(session.identity().expires_at() > before);
+    // Who waits for the session's end hears of a token that ends sooner, too.
+    let ended = session.ended();
+    *fixture.tokens.lifetime.lock() = Duration::ZERO;
+    renew("good").await.unwrap();
+    assert_eq!(ended.await, CloseReason::Expired);
+    fixture.tokens.groups.lock().clear();
+    assert_eq!(code(renew("good").await), "no_group");
+    opened.session.close(CloseReason::Expired);
+    drop((opened, session));
+    assert_eq!(
+        fixture.kinds(),
+        [
+            "session_open",
+            "authz",
+            "renewed signature",
+            "renewed identity",
+            "renewed",
+            "renewed",
+            "renewed no_group",
+            "session_close"
+        ]
+    );
 }
 
 #[tokio::test]

@@ -194,7 +194,10 @@ impl OperationEntries {
             statement: text_shown.as_deref().filter(|_| is_command).and_then(|text| labels(protocol, text)),
             text: text_shown,
             base64,
-            parameters: self.parameters(),
+            parameters: self.json(part::PARAMETERS),
+            request: self.http_request(),
+            tool: self.json(part::TOOL),
+            response: self.end.as_ref().and_then(|end| raw(bytes(end, part::RESPONSE)?.to_vec())),
             requested_at,
             completed_at,
             trace_id: text(fields, "trace"),
@@ -227,9 +230,24 @@ impl OperationEntries {
         all
     }
 
-    fn parameters(&self) -> Option<Box<RawValue>> {
-        let list = String::from_utf8(self.joined(part::PARAMETERS)?).ok()?;
-        RawValue::from_string(list).ok()
+    /// A part that is JSON, as it was recorded.
+    fn json(&self, name: &str) -> Option<Box<RawValue>> {
+        raw(self.joined(name)?)
+    }
+
+    /// The request, with the body that streamed after it.
+    fn http_request(&self) -> Option<Box<RawValue>> {
+        let request = self.json(part::REQUEST)?;
+        let Some(streamed) = self.joined(part::CONTENT) else { return Some(request) };
+        let mut fields: serde_json::Map<String, Value> = serde_json::from_str(request.get()).ok()?;
+        let body = match String::from_utf8(streamed) {
+            Ok(text) => serde_json::json!({ "type": "text", "value": text }),
+            Err(error) => {
+                serde_json::json!({ "type": "bytes", "base64": STANDARD.encode(error.as_bytes()) })
+            }
+        };
+        fields.insert("body".to_owned(), body);
+        serde_json::value::to_raw_value(&fields).ok()
     }
 
     fn outcome(&self) -> Option<OutcomeView> {
@@ -265,6 +283,10 @@ impl OperationEntries {
             bytes(end, part::MESSAGES).and_then(|list| serde_json::from_slice(list).ok()).unwrap_or_default();
         Some(outcome)
     }
+}
+
+fn raw(json: Vec<u8>) -> Option<Box<RawValue>> {
+    RawValue::from_string(String::from_utf8(json).ok()?).ok()
 }
 
 /// The masks that an outcome names, in `masked`: `[{column, rule, with, cells}]`.

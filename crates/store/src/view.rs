@@ -124,6 +124,15 @@ pub struct OperationView {
     pub base64: Option<String>,
     /// `[{"type", "value"|"base64"}]`, as recorded; null where it takes none or they are not kept.
     pub parameters: Option<Box<RawValue>>,
+    /// An HTTP request: `{"method", "target", "headers", "body"}`; absent for what is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<RawValue>>,
+    /// An MCP tool call: `{"name", "arguments"}`; absent for what is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<Box<RawValue>>,
+    /// An HTTP response: `{"status", "headers"}`; absent for what is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<Box<RawValue>>,
     /// When it arrived.
     pub requested_at: String,
     /// When its outcome was recorded; null while it runs.

@@ -9,8 +9,10 @@
 //!        └── record::compare_all ──┘          idp::Idp (also the program entra-sim)
 //! ```
 //!
-//! [`relay`] is no part of that path: the benchmark's measure of what passing bytes on costs by itself.
+//! [`gate`] is for the tests that an interceptor has of its own, where the order of things on the wire is looked at without a
+//! stack and a ledger. [`relay`] is no part of that path: the benchmark's measure of what passing bytes on costs by itself.
 
+pub mod gate;
 pub mod gateway;
 pub mod idp;
 pub mod postgres;

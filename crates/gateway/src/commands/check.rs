@@ -7,12 +7,18 @@ use anyhow::{Context as _, Result};
 use verbatim_core::Token;
 use verbatim_entra::Providers;
 
+use crate::Interceptors;
 use crate::config::Config;
 use crate::delivery;
 
 /// Reads the configuration, then does what was asked beyond that.
-pub(crate) fn run(path: Option<PathBuf>, connect: bool, token: Option<&Path>) -> Result<ExitCode> {
-    let config = match super::read_config(path) {
+pub(crate) fn run(
+    path: Option<PathBuf>,
+    interceptors: &Interceptors,
+    connect: bool,
+    token: Option<&Path>,
+) -> Result<ExitCode> {
+    let config = match super::read_config(path, interceptors) {
         Ok(config) => config,
         Err(status) => return Ok(status),
     };
@@ -62,8 +68,7 @@ async fn reach(config: &Config) -> Result<usize> {
     }
     for connection in &config.connections {
         let what = format!("connection {} ({})", connection.name, connection.target.display());
-        let reached = connection.target.connect(&[], 0).await;
-        say(what, reached.map(|_| "logged in".to_owned()).map_err(|error| error.to_string()));
+        say(what, connection.target.check().await);
     }
     for settings in &config.sinks {
         let reached = match delivery::sink(settings, &config.gateway.node) {

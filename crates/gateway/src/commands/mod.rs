@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::Interceptors;
 use crate::config::{Config, ConfigError, PLACES};
 
 /// Usage or configuration.
@@ -26,8 +27,8 @@ pub(crate) fn config_path(asked: Option<PathBuf>) -> PathBuf {
 }
 
 /// Reads the configuration, or says what is wrong with it.
-pub(crate) fn read_config(asked: Option<PathBuf>) -> Result<Config, ExitCode> {
-    Config::read(&config_path(asked)).map_err(|error| {
+pub(crate) fn read_config(asked: Option<PathBuf>, interceptors: &Interceptors) -> Result<Config, ExitCode> {
+    Config::read(&config_path(asked), interceptors).map_err(|error| {
         match &error {
             ConfigError::Unreadable { .. } => {
                 eprintln!("{error}\nhint: `verbatim init` writes a configuration to begin with");

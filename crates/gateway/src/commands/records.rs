@@ -1,7 +1,6 @@
 //! `sessions list|show|tail` and `search`: asked of the running gateway, or read from its files.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use anyhow::Result;
 
 use crate::cli::FilterArgs;
 use crate::control;
-use crate::records::{Question, WireFilters, answer, from_files, tail};
+use crate::records::{Question, Record, WireFilters, answer, tail};
 use crate::render;
 
 /// How many sessions people are shown unless they ask for more.
@@ -35,18 +34,18 @@ fn wire(filters: FilterArgs, json: bool) -> WireFilters {
 }
 
 /// The document that answers, from the gateway or from its files.
-fn document(data_dir: &Path, question: &Question) -> Result<Box<dyn Read>> {
-    if let Some(answer) = control::ask(data_dir, question)? {
+fn document(record: &Record, question: &Question) -> Result<Box<dyn Read>> {
+    if let Some(answer) = control::ask(&record.data_dir, question)? {
         return Ok(Box::new(answer));
     }
     let mut document = Vec::new();
-    answer(&from_files(data_dir)?, question, &mut document)?;
+    answer(&record.index()?, question, &mut document)?;
     Ok(Box::new(std::io::Cursor::new(document)))
 }
 
 /// `sessions list`
-pub(crate) fn list(data_dir: &Path, filters: FilterArgs, json: bool) -> Result<ExitCode> {
-    let document = document(data_dir, &Question::List { filters: wire(filters, json) })?;
+pub(crate) fn list(record: &Record, filters: FilterArgs, json: bool) -> Result<ExitCode> {
+    let document = document(record, &Question::List { filters: wire(filters, json) })?;
     if json {
         super::print_document(document)?
     } else {
@@ -56,8 +55,8 @@ pub(crate) fn list(data_dir: &Path, filters: FilterArgs, json: bool) -> Result<E
 }
 
 /// `sessions show`
-pub(crate) fn show(data_dir: &Path, id: String, json: bool) -> Result<ExitCode> {
-    let document = document(data_dir, &Question::Show { id })?;
+pub(crate) fn show(record: &Record, id: String, json: bool) -> Result<ExitCode> {
+    let document = document(record, &Question::Show { id })?;
     if json {
         super::print_document(document)?
     } else {
@@ -67,8 +66,8 @@ pub(crate) fn show(data_dir: &Path, id: String, json: bool) -> Result<ExitCode> 
 }
 
 /// `search`
-pub(crate) fn search(data_dir: &Path, text: String, filters: FilterArgs, json: bool) -> Result<ExitCode> {
-    let document = document(data_dir, &Question::Search { text, filters: wire(filters, json) })?;
+pub(crate) fn search(record: &Record, text: String, filters: FilterArgs, json: bool) -> Result<ExitCode> {
+    let document = document(record, &Question::Search { text, filters: wire(filters, json) })?;
     if json {
         super::print_document(document)?
     } else {
@@ -78,15 +77,15 @@ pub(crate) fn search(data_dir: &Path, text: String, filters: FilterArgs, json: b
 }
 
 /// `sessions tail`
-pub(crate) fn follow(data_dir: &Path, json: bool) -> Result<ExitCode> {
-    if let Some(answer) = control::ask(data_dir, &Question::Tail)? {
+pub(crate) fn follow(record: &Record, json: bool) -> Result<ExitCode> {
+    if let Some(answer) = control::ask(&record.data_dir, &Question::Tail)? {
         for line in BufReader::new(answer).lines() {
             print_line(&line?, json)?;
         }
         eprintln!("the gateway stopped");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut tail = tail(&from_files(data_dir)?)?;
+    let mut tail = tail(&record.index()?)?;
     loop {
         while let Some(line) = tail.next()? {
             print_line(&serde_json::to_string(&line)?, json)?;

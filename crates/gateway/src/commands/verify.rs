@@ -1,7 +1,7 @@
 //! `verify` and `prove`: what needs files and a public key alone.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -10,7 +10,7 @@ use verbatim_ledger::verify::{Inputs, Report, verify};
 
 use super::USAGE;
 use crate::cli::VerifyArgs;
-use crate::records::{Question, from_files};
+use crate::records::{Question, Record};
 use crate::render;
 
 /// Tries to find a gap.
@@ -59,18 +59,18 @@ fn print_json(report: &Report) -> Result<()> {
 }
 
 /// Prints a proof that needs nothing but the public key to be checked.
-pub(crate) fn prove(data_dir: &Path, id: &str, sequence: Option<u64>) -> Result<ExitCode> {
+pub(crate) fn prove(record: &Record, id: &str, sequence: Option<u64>) -> Result<ExitCode> {
     let question = Question::Prove { id: id.to_owned(), sequence };
-    let whole = match crate::control::ask(data_dir, &question)? {
+    let whole = match crate::control::ask(&record.data_dir, &question)? {
         Some(mut answer) => {
             let mut whole = String::new();
             std::io::Read::read_to_string(&mut answer, &mut whole)?;
             whole
         }
-        None => from_files(data_dir)?.session(id)?.id,
+        None => record.index()?.session(id)?.id,
     };
     let session: SessionId = whole.trim().parse()?;
-    let ledger = data_dir.join("ledger");
+    let ledger = record.ledger();
     let proof = match sequence {
         None => verbatim_ledger::prove::session(&ledger, session),
         Some(sequence) => verbatim_ledger::prove::operation(&ledger, session, sequence),

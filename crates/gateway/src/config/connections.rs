@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use verbatim_core::{ConnectionName, IdentityKind, Principal, RecordMode};
-use verbatim_postgres::target::{TargetSettings, TargetTls};
-use verbatim_postgres::{LoginMethod, Target};
+use verbatim_wire::{Interceptor, Target, TargetSettings, TargetTls};
 
 use super::reader::{Field, Table};
 use super::secret;
 use super::sections::{Place, addresses, path};
 use super::sinks::SinkSettings;
+use crate::Interceptors;
 
 /// The longest that a login at a target may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,7 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) name: ConnectionName,
-    pub(crate) target: Arc<Target>,
+    /// One of its interceptor's types.
+    pub(crate) kind: &'static str,
+    pub(crate) target: Arc<dyn Target>,
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) access: Vec<Principal>,
     pub(crate) kinds: Vec<IdentityKind>,
@@ -39,16 +41,25 @@ pub(super) struct Draft<'d, 't> {
     pub(super) listen: Vec<Place<'d, 't>>,
 }
 
-pub(super) fn read<'d, 't>(root: &Table<'d, 't>, folder: &Path) -> Vec<Draft<'d, 't>> {
+pub(super) fn read<'d, 't>(
+    root: &Table<'d, 't>,
+    folder: &Path,
+    interceptors: &Interceptors,
+) -> Vec<Draft<'d, 't>> {
     let mut names = HashSet::new();
     let tables = root.tables("connection");
     if tables.is_empty() {
         root.mistake("there is no [[connection]], so there is nothing to connect to");
     }
-    tables.iter().map(|table| one(table, folder, &mut names)).collect()
+    tables.iter().map(|table| one(table, folder, &mut names, interceptors)).collect()
 }
 
-fn one<'d, 't>(table: &Table<'d, 't>, folder: &Path, names: &mut HashSet<ConnectionName>) -> Draft<'d, 't> {
+fn one<'d, 't>(
+    table: &Table<'d, 't>,
+    folder: &Path,
+    names: &mut HashSet<ConnectionName>,
+    interceptors: &Interceptors,
+) -> Draft<'d, 't> {
     let name = table.require("name", "\"customer-db\"").and_then(|field| {
         let name = field.parse::<ConnectionName>()?;
         if !names.insert(name.clone()) {
@@ -56,8 +67,8 @@ fn one<'d, 't>(table: &Table<'d, 't>, folder: &Path, names: &mut HashSet<Connect
         }
         Some(name)
     });
-    let supported = table.require("type", "\"postgres\"").and_then(|field| protocol(&field)).is_some();
-    let target = target(table, folder, supported);
+    let kind = table.require("type", "\"postgres\"").and_then(|field| kind(&field, interceptors));
+    let target = target(table, folder, kind);
     let access = access(table);
     let kinds = kinds(table);
     let modes =
@@ -68,12 +79,15 @@ fn one<'d, 't>(table: &Table<'d, 't>, folder: &Path, names: &mut HashSet<Connect
     let export = table.get("export");
     let listen = table.get("listen").map(|field| addresses(&field)).unwrap_or_default();
     table.not_yet(&["masking", "rule", "mask", "request", "explain"]);
-    table.not_yet(&["hosts", "credential_as", "allow_commands", "tools_changed"]);
+    if let Some((kind, interceptor)) = kind {
+        others(table, kind, &**interceptor, interceptors);
+    }
     table.finish();
-    let connection = match (name, target) {
-        (Some(name), Some(target)) => Some(Connection {
+    let connection = match (name, kind, target) {
+        (Some(name), Some((kind, _)), Some(target)) => Some(Connection {
             name,
-            target: Arc::new(target),
+            kind,
+            target,
             listen: listen.iter().map(|(_, address)| *address).collect(),
             access: access.iter().map(|(_, principal)| principal.clone()).collect(),
             kinds,
@@ -86,32 +100,74 @@ fn one<'d, 't>(table: &Table<'d, 't>, folder: &Path, names: &mut HashSet<Connect
     Draft { connection, access, export, listen }
 }
 
-fn protocol(field: &Field<'_, '_>) -> Option<()> {
-    let protocols = [("postgres", true), ("mysql", false), ("redis", false), ("http", false), ("mcp", false)];
-    let supported = field.word(&protocols)?;
-    if !supported {
-        field.mistake("connections of this type are not part of this version yet; \"postgres\" is");
-    }
-    supported.then_some(())
+type Kind<'i> = (&'static str, &'i Arc<dyn Interceptor>);
+
+fn kind<'i>(field: &Field<'_, '_>, interceptors: &'i Interceptors) -> Option<Kind<'i>> {
+    let types: Vec<_> = interceptors.iter().flat_map(|interceptor| interceptor.types()).collect();
+    let words: Vec<_> = types.iter().map(|known| (**known, **known)).collect();
+    interceptors.of_type(field.word(&words)?)
 }
 
-fn target(table: &Table<'_, '_>, folder: &Path, supported: bool) -> Option<Target> {
-    let field = table.require("target", "\"postgres://user@db.internal:5432/database\"");
+/// Keys that only another protocol knows.
+fn others(table: &Table<'_, '_>, kind: &str, own: &dyn Interceptor, interceptors: &Interceptors) {
+    for interceptor in interceptors.iter() {
+        for key in interceptor.options() {
+            if !own.options().contains(key)
+                && let Some(field) = table.get(key)
+            {
+                let types = interceptor.types().join(" and ");
+                field.mistake(format!(
+                    "`{key}` is for connections of type {types}, and this one is of type {kind}"
+                ));
+            }
+        }
+    }
+}
+
+/// The protocol's own keys, where they stand.
+struct OwnKeys<'a, 'd, 't>(&'a Table<'d, 't>);
+
+impl verbatim_wire::Options for OwnKeys<'_, '_, '_> {
+    fn word(&self, key: &'static str, known: &[&'static str]) -> Option<&'static str> {
+        let words: Vec<_> = known.iter().map(|word| (*word, *word)).collect();
+        self.0.get(key)?.word(&words)
+    }
+
+    fn text(&self, key: &'static str) -> Option<String> {
+        self.0.get(key)?.string().map(str::to_owned)
+    }
+
+    fn list(&self, key: &'static str) -> Option<Vec<String>> {
+        Some(self.0.get(key)?.strings())
+    }
+
+    fn mistake(&self, key: &'static str, message: String) {
+        match self.0.get(key) {
+            Some(field) => field.mistake(message),
+            None => self.0.mistake(message),
+        }
+    }
+}
+
+fn target(table: &Table<'_, '_>, folder: &Path, kind: Option<Kind<'_>>) -> Option<Arc<dyn Target>> {
+    let example = kind.map_or("postgres://user@db.internal:5432/database", |(_, own)| own.example());
+    let field = table.require("target", &format!("\"{example}\""));
     let credential = table.get("credential").map(|field| secret::read(&field, folder));
-    let methods = [("password", LoginMethod::Password), ("oauthbearer", LoginMethod::OauthBearer)];
-    let login = table.get("login").and_then(|field| field.word(&methods)).unwrap_or_default();
     let tls = match table.table("target_tls") {
         None => TargetTls::default(),
         Some(table) => target_tls(&table, folder)?,
     };
-    let field = field?;
-    if !supported {
-        return None;
-    }
-    // A credential that could not be read is a mistake already; the target is still checked.
-    let credential = credential.flatten();
-    let settings = TargetSettings { credential, login, tls, connect_timeout: CONNECT_TIMEOUT };
-    match Target::parse(field.string()?, settings) {
+    let ((kind, interceptor), field) = kind.zip(field)?;
+    let settings = TargetSettings {
+        kind,
+        url: field.string()?,
+        // One that could not be read is a mistake already; the target is still checked.
+        credential: credential.flatten(),
+        tls,
+        connect_timeout: CONNECT_TIMEOUT,
+        options: &OwnKeys(table),
+    };
+    match interceptor.target(settings) {
         Ok(target) => Some(target),
         Err(error) => {
             field.mistake(error.to_string());

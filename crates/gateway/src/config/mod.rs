@@ -17,6 +17,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use toml::de::DeTable;
 
+use crate::Interceptors;
+use crate::records::Record;
 pub(crate) use connections::Connection;
 pub(crate) use reader::Mistake;
 use reader::{Document, Table};
@@ -32,6 +34,8 @@ pub(crate) const PLACES: [&str; 2] = ["verbatim.toml", "/etc/verbatim/verbatim.t
 /// Everything that a gateway is told.
 pub(crate) struct Config {
     pub(crate) path: PathBuf,
+    /// What it was read with.
+    pub(crate) interceptors: Interceptors,
     /// SHA-256 of the file, for the record.
     pub(crate) digest: [u8; 32],
     pub(crate) gateway: Gateway,
@@ -61,18 +65,18 @@ fn list(mistakes: &[Mistake]) -> String {
 
 impl Config {
     /// Reads and checks the file.
-    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+    pub(crate) fn read(path: &Path, interceptors: &Interceptors) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.display().to_string(), source };
         let length = std::fs::metadata(path).map_err(unreadable)?.len();
         if length > FILE_BYTES_MAX {
             return Err(unreadable(std::io::Error::other("larger than a configuration may be (8 MiB)")));
         }
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::parse(path, &text).map_err(ConfigError::Mistakes)
+        Self::parse(path, &text, interceptors).map_err(ConfigError::Mistakes)
     }
 
     /// Checks a text as if it stood in `path`.
-    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Vec<Mistake>> {
+    pub(crate) fn parse(path: &Path, text: &str, interceptors: &Interceptors) -> Result<Self, Vec<Mistake>> {
         let document = Document::new(&path.display().to_string(), text);
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
@@ -83,9 +87,12 @@ impl Config {
         if !document.is_clean() {
             return Err(document.into_mistakes());
         }
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let read =
-            Self::sections(&Table::new(&document, String::new(), 0, root.get_ref()), path, folder, text);
+        let read = Self::sections(
+            &Table::new(&document, String::new(), 0, root.get_ref()),
+            path,
+            text,
+            interceptors,
+        );
         match read {
             Some(config) if document.is_clean() => Ok(config),
             _ => Err(document.into_mistakes()),
@@ -93,13 +100,14 @@ impl Config {
     }
 
     /// Every section; none where one can't be made sense of. Mistakes are in the document either way.
-    fn sections(root: &Table<'_, '_>, path: &Path, folder: &Path, text: &str) -> Option<Self> {
+    fn sections(root: &Table<'_, '_>, path: &Path, text: &str, interceptors: &Interceptors) -> Option<Self> {
+        let folder = path.parent().unwrap_or(Path::new(""));
         let gateway = sections::gateway(root, folder);
         let limits = sections::limits(root);
-        let (listen, mut places) = sections::listen(root);
+        let (listen, mut places) = sections::listen(root, interceptors);
         let ledger = gateway.as_ref().map(|gateway| sections::ledger(root, folder, gateway));
         let (mut identity, recheck) = identity::read(root, folder, &limits);
-        let connections = connections::read(root, folder);
+        let connections = connections::read(root, folder, interceptors);
         let sinks = sinks::read(root, folder);
         identity::check_names(&mut identity, &connections);
         places.extend(connections.iter().flat_map(|draft| draft.listen.clone()));
@@ -111,6 +119,7 @@ impl Config {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
         Some(Self {
             path: path.to_owned(),
+            interceptors: interceptors.clone(),
             digest: digest.as_ref().try_into().ok()?,
             gateway: gateway?,
             limits,
@@ -128,6 +137,11 @@ impl Config {
         self.connections
             .iter()
             .flat_map(|connection| connection.listen.iter().map(move |address| (connection, *address)))
+    }
+
+    /// The record that it points to.
+    pub(crate) fn record(&self) -> Record {
+        Record { data_dir: self.gateway.data_dir.clone(), labels: self.interceptors.labels() }
     }
 
     /// How long the gateway waits for running operations after SIGTERM.

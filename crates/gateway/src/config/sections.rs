@@ -7,6 +7,7 @@ use std::time::Duration;
 use verbatim_ledger::SyncMode;
 
 use super::reader::{Field, Table};
+use crate::Interceptors;
 
 /// `[gateway]`.
 pub(crate) struct Gateway {
@@ -201,7 +202,8 @@ pub(super) fn ledger(root: &Table<'_, '_>, folder: &Path, gateway: &Gateway) -> 
 /// `[listen]`.
 #[derive(Default)]
 pub(crate) struct Listen {
-    pub(crate) postgres: Vec<SocketAddr>,
+    /// Each interceptor's, by its name.
+    pub(crate) protocols: Vec<(&'static str, Vec<SocketAddr>)>,
     pub(crate) admin: Vec<SocketAddr>,
 }
 
@@ -220,15 +222,23 @@ pub(super) fn addresses<'d, 't>(field: &Field<'d, 't>) -> Vec<Place<'d, 't>> {
     field.items(true).into_iter().filter_map(parse).collect()
 }
 
-pub(super) fn listen<'d, 't>(root: &Table<'d, 't>) -> (Listen, Vec<Place<'d, 't>>) {
+pub(super) fn listen<'d, 't>(
+    root: &Table<'d, 't>,
+    interceptors: &Interceptors,
+) -> (Listen, Vec<Place<'d, 't>>) {
     let Some(table) = root.table("listen") else { return (Listen::default(), Vec::new()) };
-    let read = |key| table.get(key).map(|field| addresses(&field)).unwrap_or_default();
-    let (postgres, admin) = (read("postgres"), read("admin"));
-    table.not_yet(&["mysql", "redis", "http"]);
+    let mut all = Vec::new();
+    let mut read = |key| {
+        let places = table.get(key).map(|field| addresses(&field)).unwrap_or_default();
+        let only = places.iter().map(|(_, address)| *address).collect();
+        all.extend(places);
+        only
+    };
+    let protocols = interceptors.iter().map(|interceptor| (interceptor.name(), read(interceptor.name())));
+    let protocols = protocols.collect();
+    let admin = read("admin");
     table.finish();
-    let only = |places: &[Place<'_, '_>]| places.iter().map(|(_, address)| *address).collect();
-    let listen = Listen { postgres: only(&postgres), admin: only(&admin) };
-    (listen, postgres.into_iter().chain(admin).collect())
+    (Listen { protocols, admin }, all)
 }
 
 /// Without TLS every listener is on loopback; none is there twice, and one at least takes clients.

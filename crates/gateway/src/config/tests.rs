@@ -38,7 +38,7 @@ path = "events.jsonl"
 "#;
 
 fn parse(text: &str) -> Result<Config, Vec<Mistake>> {
-    Config::parse(Path::new("conf/verbatim.toml"), text)
+    Config::parse(Path::new("conf/verbatim.toml"), text, &Interceptors::default())
 }
 
 fn check(text: &str, expected: Expect) {
@@ -60,7 +60,7 @@ fn a_right_configuration() {
     let config = parse(RIGHT).unwrap_or_else(|mistakes| panic!("{}", list(&mistakes)));
     assert_eq!(config.gateway.data_dir, Path::new("conf/data"));
     assert_eq!(config.recheck.grace, Duration::from_secs(120));
-    assert_eq!(config.listen.postgres.len(), 2);
+    assert_eq!(config.listen.protocols[0].1.len(), 2);
     assert_eq!(config.own_listeners().count(), 1);
     assert_eq!(config.identity.common.named_groups, ["billing-agents"]);
     let connection = &config.connections[0];
@@ -121,7 +121,7 @@ type = "splunkk"
             conf/verbatim.toml:8:9: limits.token: expected 256B to 65535B (the longest password that PostgreSQL's protocol takes)
             conf/verbatim.toml:9:9: limits.login: expected a duration such as "50ms", "30s", "15m", "24h" or "7d"
             conf/verbatim.toml:12:12: listen.postgres: expected an address and a port, such as "127.0.0.1:5432" or "[::]:5432"
-            conf/verbatim.toml:13:9: listen.mysql: `mysql` is not part of this version yet; remove it
+            conf/verbatim.toml:13:1: listen.mysql: unknown key `mysql`; known keys: postgres, admin
             conf/verbatim.toml:16:12: identity.entra.tenants[0]: expected a tenant's GUID (not a domain, `common` or `organizations`)
             conf/verbatim.toml:17:13: identity.entra.audiences: name at least one audience: the client id of the gateway's API registration
             conf/verbatim.toml:18:18: identity.entra.groups.dba: expected the group's object id, a GUID (names are not unique, so they are not taken)
@@ -151,9 +151,7 @@ fn what_is_not_there_yet_is_refused_with_just_that_said() {
     );
     check(
         &with("type = \"postgres\"", "type = \"mysql\""),
-        expect![[
-            r#"conf/verbatim.toml:21:8: connection[0].type: connections of this type are not part of this version yet; "postgres" is"#
-        ]],
+        expect![[r#"conf/verbatim.toml:21:8: connection[0].type: "mysql" is none of "postgres""#]],
     );
 }
 

@@ -88,7 +88,7 @@ fn token(value: &[u8]) -> Option<Token> {
 }
 
 /// The answer that tells a client where tokens are to be had.
-pub(crate) fn discovery(configuration: Option<&crate::Discovery>) -> Vec<u8> {
+pub(crate) fn discovery(configuration: Option<&verbatim_wire::Discovery>) -> Vec<u8> {
     let mut out = b"{\"status\":\"invalid_token\"".to_vec();
     if let Some(configuration) = configuration {
         out.extend_from_slice(b",\"openid-configuration\":");

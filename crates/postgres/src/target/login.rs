@@ -8,7 +8,9 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{BackendKey, CANCEL_SECRET_MAX, Connected, Target, TargetError, TargetStream, stream_error, tls};
+use super::{
+    BackendKey, CANCEL_SECRET_MAX, Connected, Target, TargetError, TargetStream, binding, stream_error,
+};
 
 /// How long a message of the login may be, its header included.
 const MESSAGE_MAX: usize = 64 * 1024;
@@ -271,7 +273,7 @@ impl Login<'_> {
             TargetStream::Plain(_) => None,
             TargetStream::Tls(stream) => {
                 let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-                certificates.first().and_then(tls::server_end_point)
+                certificates.first().and_then(binding::server_end_point)
             }
         };
         let (mechanism, binding) = match end_point {

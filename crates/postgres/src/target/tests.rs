@@ -1,7 +1,6 @@
 mod hostile;
 mod middle;
 mod real;
-mod urls;
 
 use super::*;
 

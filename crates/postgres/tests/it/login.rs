@@ -275,7 +275,7 @@ async fn a_target_that_cannot_be_had_closes_the_session() {
 /// Case 50 of the identity tests: a credential in clear is not even read.
 #[tokio::test]
 async fn with_tls_a_listener_for_others_takes_no_login_in_clear() {
-    let never: verbatim_postgres::TlsSource = Arc::new(|| panic!("no handshake in this test"));
+    let never: verbatim_wire::TlsSource = Arc::new(|| panic!("no handshake in this test"));
     let gateway = Gateway::new(Setup { loopback: false, tls: Some(never), ..Setup::default() }).await;
     let (mut client, _task) = gateway.dial().await;
     client.send(&[startup(0, &ADA), password("token")].concat()).await;

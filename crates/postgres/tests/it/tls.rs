@@ -12,7 +12,7 @@ use crate::support::wire::*;
 use crate::support::{Gateway, Peer, Setup};
 
 /// A listener's configuration, and a connector that trusts it and offers these protocols.
-fn tls(offered: &[&[u8]]) -> (verbatim_postgres::TlsSource, TlsConnector) {
+fn tls(offered: &[&[u8]]) -> (verbatim_wire::TlsSource, TlsConnector) {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = made.cert.der().clone();
@@ -36,7 +36,7 @@ fn tls(offered: &[&[u8]]) -> (verbatim_postgres::TlsSource, TlsConnector) {
     (Arc::new(move || server.clone()), TlsConnector::from(Arc::new(client)))
 }
 
-fn gateway(source: verbatim_postgres::TlsSource) -> impl Future<Output = Gateway> {
+fn gateway(source: verbatim_wire::TlsSource) -> impl Future<Output = Gateway> {
     Gateway::new(Setup { loopback: false, tls: Some(source), ..Setup::default() })
 }
 

@@ -1,6 +1,5 @@
 //! Both ends of a session, and the gate in the middle.
 
-pub(crate) mod gate;
 pub(crate) mod wire;
 
 use std::net::SocketAddr;
@@ -13,29 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use verbatim_core::RecordMode;
 use verbatim_postgres::target::TargetSettings;
-use verbatim_postgres::{Context, Discovery, Limits, LoginMethod, Metrics, Target};
-
-use gate::FakeGate;
-
-/// A test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Counts what is no session.
-#[derive(Default)]
-pub(crate) struct Counts(parking_lot::Mutex<usize>);
-
-impl Counts {
-    pub(crate) fn junk(&self) -> usize {
-        *self.0.lock()
-    }
-}
-
-impl Metrics for Counts {
-    fn junk(&self) {
-        *self.0.lock() += 1;
-    }
-    fn added_latency(&self, _: Duration) {}
-}
+use verbatim_postgres::{Context, LoginMethod, Target};
+use verbatim_testkit::gate::{Counts, FakeGate, Fixed, PATIENCE, listener};
 
 /// What a test may set.
 pub(crate) struct Setup {
@@ -45,7 +23,7 @@ pub(crate) struct Setup {
     pub(crate) login_limit: Duration,
     pub(crate) message_bytes: u64,
     pub(crate) loopback: bool,
-    pub(crate) tls: Option<verbatim_postgres::TlsSource>,
+    pub(crate) tls: Option<verbatim_wire::TlsSource>,
 }
 
 impl Default for Setup {
@@ -84,26 +62,14 @@ impl Gateway {
     pub(crate) fn to(target: Arc<Target>, setup: Setup) -> Self {
         let gate = Arc::new(FakeGate::new(setup.record));
         let counts = Arc::new(Counts::default());
-        let discovery = Discovery {
-            openid_configuration: "https://login.example/.well-known/openid-configuration".into(),
-            scope: "api://verbatim/connect".into(),
-        };
-        let context = Context {
-            gate: gate.clone(),
-            tls: setup.tls,
-            loopback: setup.loopback,
-            targets: Arc::new(move |name| (name == "db").then(|| target.clone())),
-            own: None,
-            limits: Limits {
-                message_bytes: setup.message_bytes,
-                token_bytes: 65_535,
-                login: setup.login_limit,
-                idle: setup.idle,
-            },
-            discovery: Arc::new(move || Some(discovery.clone())),
-            cancels: Arc::default(),
-            metrics: counts.clone(),
-        };
+        let targets = Fixed(vec![("db".to_owned(), "postgres", target)]);
+        let mut listener = listener(gate.clone(), counts.clone(), targets);
+        listener.tls = setup.tls;
+        listener.loopback = setup.loopback;
+        listener.limits.message_bytes = setup.message_bytes;
+        listener.limits.login = setup.login_limit;
+        listener.limits.idle = setup.idle;
+        let context = Context { listener, cancels: Arc::default() };
         Self { gate, counts, context: Arc::new(context), target: None }
     }
 

@@ -1,9 +1,8 @@
-//! TLS to a target: which certificates are trusted, and what binds SCRAM to the one that was shown.
+//! TLS to a target: which certificates are trusted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
@@ -13,12 +12,19 @@ use rustls::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
-use x509_parser::signature_algorithm::SignatureAlgorithm;
 
-use super::SslMode;
-
-/// The protocol's name in TLS (ALPN), which keeps another service's certificate and port from standing in.
-const ALPN: &[u8] = b"postgresql";
+/// How a stream to the target is protected, libpq's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SslMode {
+    /// No TLS.
+    Disable,
+    /// TLS, with any certificate; with `target_tls.ca`, as [`VerifyCa`](Self::VerifyCa) (so does libpq).
+    Require,
+    /// TLS, with a certificate that chains to a trusted root.
+    VerifyCa,
+    /// TLS, with a certificate that chains to a trusted root and is for the target's host.
+    VerifyFull,
+}
 
 /// The certificates of `target_tls`, read and parsed.
 #[derive(Default)]
@@ -90,8 +96,16 @@ impl TargetTls {
         Ok(Self { ca, client })
     }
 
-    /// What `sslmode` makes of these certificates.
-    pub(super) fn client_config(&self, sslmode: SslMode) -> Result<Arc<ClientConfig>, TargetTlsError> {
+    /// What `sslmode` makes of these certificates. `alpn` are the protocol's names in TLS, which keep another service's
+    /// certificate and port from standing in; none is offered where there is none.
+    ///
+    /// # Errors
+    /// rustls takes none of it.
+    pub fn client_config(
+        &self,
+        sslmode: SslMode,
+        alpn: &[&[u8]],
+    ) -> Result<Arc<ClientConfig>, TargetTlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = self.verifier(sslmode, &provider)?;
         let builder = ClientConfig::builder_with_provider(provider)
@@ -105,7 +119,7 @@ impl TargetTls {
                 builder.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(unusable)?
             }
         };
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         // A resumed stream would bind SCRAM to the certificate of an earlier one.
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
@@ -275,33 +289,6 @@ impl ServerCertVerifier for AnyCertificate {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
-}
-
-/// The `tls-server-end-point` channel binding of a certificate (RFC 5929 section 4.1): its hash, by the hash of its own
-/// signature, SHA-256 instead of MD5 and SHA-1. None where that signature has no such hash (Ed25519).
-pub(super) fn server_end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let algorithm = &parsed.signature_algorithm;
-    let hash = match SignatureAlgorithm::try_from(algorithm).ok()? {
-        SignatureAlgorithm::RSASSA_PSS(parameters) => parameters.hash_algorithm_oid().to_id_string(),
-        _ => algorithm.algorithm.to_id_string(),
-    };
-    let hash = match hash.as_str() {
-        // md5WithRSA, sha1WithRSA, sha256WithRSA, ecdsa-with-SHA1, ecdsa-with-SHA256; MD5, SHA-1, SHA-256 (PSS).
-        "1.2.840.113549.1.1.4"
-        | "1.2.840.113549.1.1.5"
-        | "1.2.840.113549.1.1.11"
-        | "1.2.840.10045.4.1"
-        | "1.2.840.10045.4.3.2"
-        | "1.2.840.113549.2.5"
-        | "1.3.14.3.2.26"
-        | "2.16.840.1.101.3.4.2.1" => &digest::SHA256,
-        "1.2.840.113549.1.1.14" | "1.2.840.10045.4.3.1" | "2.16.840.1.101.3.4.2.4" => &digest::SHA224,
-        "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" | "2.16.840.1.101.3.4.2.2" => &digest::SHA384,
-        "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" | "2.16.840.1.101.3.4.2.3" => &digest::SHA512,
-        _ => return None,
-    };
-    Some(digest::digest(hash, certificate).as_ref().to_vec())
 }
 
 #[cfg(test)]

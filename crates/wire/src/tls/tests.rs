@@ -14,22 +14,6 @@ fn certificate(algorithm: &'static SignatureAlgorithm, ca: bool) -> (Certificate
     (certificate.der().clone(), certificate.pem())
 }
 
-#[test]
-fn the_end_point_is_hashed_as_its_signature_was() {
-    for (algorithm, hash) in [
-        (&rcgen::PKCS_ECDSA_P256_SHA256, Some(&digest::SHA256)),
-        (&rcgen::PKCS_ECDSA_P384_SHA384, Some(&digest::SHA384)),
-        (&rcgen::PKCS_ECDSA_P521_SHA512, Some(&digest::SHA512)),
-        // RFC 5929 leaves it undefined.
-        (&rcgen::PKCS_ED25519, None),
-    ] {
-        let (der, _) = certificate(algorithm, false);
-        let expected = hash.map(|hash| digest::digest(hash, &der).as_ref().to_vec());
-        assert_eq!(server_end_point(&der), expected);
-    }
-    assert_eq!(server_end_point(&CertificateDer::from(&b"no certificate"[..])), None);
-}
-
 /// What a verifier that trusts a server's own certificate says of it, at a time and under a name.
 fn pinned(ca: bool, sslmode: SslMode, name: &str, seconds: u64) -> Result<(), String> {
     let (der, pem) = certificate(&rcgen::PKCS_ECDSA_P256_SHA256, ca);

@@ -1,33 +1,45 @@
-//! The URL of a target.
+//! The URL of a target: `scheme://[user@]host[:port][/path][?sslmode=…]`.
 
-use super::{SslMode, TargetTlsError};
+use std::fmt;
+use std::net::IpAddr;
 
-const PORT: u16 = 5432;
+use crate::{SslMode, TargetTlsError};
+
 const KNOWN: &str = "sslmode";
 
 /// What a target's URL says.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Parts {
-    pub(super) user: String,
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) database: Option<String>,
-    pub(super) sslmode: Option<SslMode>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetUrl {
+    /// One of those that were asked for.
+    pub scheme: String,
+    /// The gateway's user there.
+    pub user: Option<String>,
+    /// A name or an address (an IPv6 one without brackets).
+    pub host: String,
+    /// From 1; none where the URL names none.
+    pub port: Option<u16>,
+    /// Behind the `/`, decoded: a database; none where it is empty.
+    pub path: Option<String>,
+    /// As written.
+    pub sslmode: Option<SslMode>,
 }
 
 /// What is wrong with a target. No variant holds the URL, since a password may be in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTarget {
     /// Another scheme, or none.
-    #[error("a target of type postgres is postgres://user@host:5432/database?sslmode=verify-full")]
-    Scheme,
+    #[error("a target of this type begins with {}", .known.join(" or "))]
+    Scheme {
+        /// Those that are taken, with `://`.
+        known: Vec<String>,
+    },
     /// `user:password@`.
     #[error(
         "a password does not belong in the URL: put it into `credential`, as {{ env = … }} or {{ file = … }}"
     )]
     Password,
     /// No user.
-    #[error("the URL names no user: postgres://user@host/…")]
+    #[error("the URL names no user: …://user@host/…")]
     User,
     /// No host, several hosts, a path of a socket, or no name that TLS can check.
     #[error("{host:?} is no host: one name, IPv4 address or [IPv6 address] is expected")]
@@ -74,37 +86,80 @@ pub enum InvalidTarget {
     /// The TLS settings.
     #[error(transparent)]
     Tls(#[from] TargetTlsError),
+    /// What only one protocol minds.
+    #[error("{reason}")]
+    Other {
+        /// In words, without the URL.
+        reason: String,
+    },
 }
 
-pub(super) fn parse(url: &str) -> Result<Parts, InvalidTarget> {
-    let (scheme, rest) = url.split_once("://").ok_or(InvalidTarget::Scheme)?;
-    if !["postgres", "postgresql"].contains(&scheme) {
-        return Err(InvalidTarget::Scheme);
+impl TargetUrl {
+    /// Reads a URL with one of these schemes.
+    ///
+    /// # Errors
+    /// The URL has a mistake; no text of a password in it is in the error.
+    pub fn parse(url: &str, schemes: &[&str]) -> Result<Self, InvalidTarget> {
+        let another =
+            || InvalidTarget::Scheme { known: schemes.iter().map(|scheme| format!("{scheme}://")).collect() };
+        let (scheme, rest) = url.split_once("://").ok_or_else(another)?;
+        if !schemes.contains(&scheme) {
+            return Err(another());
+        }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        let (user, address) = match authority.rsplit_once('@') {
+            Some((user, address)) => (Some(user), address),
+            None => (None, authority),
+        };
+        // Before anything that an error could quote.
+        if user.is_some_and(|user| user.contains(':')) {
+            return Err(InvalidTarget::Password);
+        }
+        if rest.contains('#') {
+            return Err(InvalidTarget::Fragment);
+        }
+        let user = match user.map(|user| decoded(user, "user")).transpose()? {
+            Some(empty) if empty.is_empty() => return Err(InvalidTarget::User),
+            user => user,
+        };
+        let (host, port) = host_and_port(address)?;
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let path = match path.strip_prefix('/').unwrap_or(path) {
+            "" => None,
+            path => Some(decoded(path, "path")?),
+        };
+        Ok(Self { scheme: scheme.to_owned(), user, host, port, path, sslmode: sslmode(query)? })
     }
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, rest) = rest.split_at_checked(end).unwrap_or((rest, ""));
-    let (user, address) = authority.rsplit_once('@').ok_or(InvalidTarget::User)?;
-    // Before anything that an error could quote.
-    if user.contains(':') {
-        return Err(InvalidTarget::Password);
+
+    /// `sslmode`, or what it is where the URL leaves it out: `disable` where the host is loopback, else `verify-full`.
+    pub fn sslmode_or_default(&self) -> SslMode {
+        self.sslmode.unwrap_or(match self.is_loopback() {
+            true => SslMode::Disable,
+            false => SslMode::VerifyFull,
+        })
     }
-    if rest.contains('#') {
-        return Err(InvalidTarget::Fragment);
+
+    /// Whether the host is this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
     }
-    let user = decoded(user, "user")?;
-    if user.is_empty() {
-        return Err(InvalidTarget::User);
-    }
-    let (host, port) = host_and_port(address)?;
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let database = match path.strip_prefix('/').unwrap_or(path) {
-        "" => None,
-        database => Some(decoded(database, "database")?),
-    };
-    Ok(Parts { user, host, port, database, sslmode: sslmode(query)? })
 }
 
-fn host_and_port(address: &str) -> Result<(String, u16), InvalidTarget> {
+/// `host:port`, an IPv6 address in brackets, as the record names targets.
+pub struct HostPort<'a>(pub &'a str, pub u16);
+
+impl fmt::Display for HostPort<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.contains(':') {
+            true => write!(f, "[{}]:{}", self.0, self.1),
+            false => write!(f, "{}:{}", self.0, self.1),
+        }
+    }
+}
+
+fn host_and_port(address: &str) -> Result<(String, Option<u16>), InvalidTarget> {
     let wrong = || InvalidTarget::Host { host: address.to_owned() };
     let (host, port) = match address.strip_prefix('[') {
         Some(bracketed) => {
@@ -129,9 +184,9 @@ fn host_and_port(address: &str) -> Result<(String, u16), InvalidTarget> {
         return Err(wrong());
     }
     let port = match port {
-        None => PORT,
+        None => None,
         Some(port) => match port.parse() {
-            Ok(number @ 1..) => number,
+            Ok(number @ 1..) => Some(number),
             _ => return Err(InvalidTarget::Port { port: port.to_owned() }),
         },
     };
@@ -182,3 +237,6 @@ fn decoded(text: &str, part: &'static str) -> Result<String, InvalidTarget> {
         _ => Err(wrong),
     }
 }
+
+#[cfg(test)]
+mod tests;

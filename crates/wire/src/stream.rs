@@ -9,20 +9,18 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
-
-use crate::target::TargetStream;
+use tokio_rustls::{client, server};
 
 /// How much of a TLS stream is read at first, before a buffer is allocated.
 const SCRATCH: usize = 4 << 10;
 
 /// The client's stream.
 #[derive(Debug)]
-pub(crate) enum ClientStream {
+pub enum ClientStream {
     /// In clear.
     Plain(TcpStream),
     /// With TLS.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<server::TlsStream<TcpStream>>),
 }
 
 impl AsyncRead for ClientStream {
@@ -57,8 +55,77 @@ impl AsyncWrite for ClientStream {
     }
 }
 
+/// A stream to the target.
+#[derive(Debug)]
+pub enum TargetStream {
+    /// In clear.
+    Plain(TcpStream),
+    /// With TLS.
+    Tls(Box<client::TlsStream<TcpStream>>),
+}
+
+impl TargetStream {
+    /// The socket beneath.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for TargetStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for TargetStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
 /// A stream whose socket may be asked whether there is something to read.
-pub(crate) trait Peer: AsyncRead + AsyncWrite + Unpin + Send {
+pub trait Peer: AsyncRead + AsyncWrite + Unpin + Send {
     /// The socket, where no TLS lies between.
     fn plain(&self) -> Option<&TcpStream>;
 }
@@ -83,10 +150,11 @@ impl Peer for TargetStream {
 
 /// One stream, two users of one task: the lock is held within a poll alone, so it is never contended.
 #[derive(Debug)]
-pub(crate) struct Shared<S>(Mutex<S>);
+pub struct Shared<S>(Mutex<S>);
 
 impl<S: Peer> Shared<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    /// Takes the stream over.
+    pub fn new(stream: S) -> Self {
         Self(Mutex::new(stream))
     }
 
@@ -95,7 +163,7 @@ impl<S: Peer> Shared<S> {
     ///
     /// # Cancel safety
     /// What was read is in `buffer`.
-    pub(crate) async fn fill(&self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
+    pub async fn fill(&self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
         poll_fn(|cx| {
             let mut stream = self.0.lock();
             if buffer.capacity() == buffer.len() {
@@ -124,7 +192,7 @@ impl<S: Peer> Shared<S> {
     ///
     /// # Cancel safety
     /// None: dropped, it may have written a part.
-    pub(crate) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -143,7 +211,7 @@ impl<S: Peer> Shared<S> {
     }
 
     /// Says that nothing more is written.
-    pub(crate) async fn shutdown(&self) -> io::Result<()> {
+    pub async fn shutdown(&self) -> io::Result<()> {
         poll_fn(|cx| Pin::new(&mut *self.0.lock()).poll_shutdown(cx)).await
     }
 }

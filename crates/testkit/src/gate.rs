@@ -1,9 +1,12 @@
-//! A gate that lets everybody in but whom a test names, and logs everything in the order in which it happens.
+//! A gate for the tests of interceptors: it lets everybody in but whom a test names, and logs everything in the order in
+//! which it happens.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -14,14 +17,74 @@ use verbatim_core::{
     Principal, RecordMode, Refusal, SessionId, Timestamp, Visitor,
 };
 
+use verbatim_wire::{Discovery, Limits, Listener, Metrics, Target, Targets};
+
+/// A test that waits this long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Counts what is no session.
+#[derive(Default)]
+pub struct Counts(Mutex<usize>);
+
+impl Counts {
+    /// How many streams claimed nothing.
+    pub fn junk(&self) -> usize {
+        *self.0.lock()
+    }
+}
+
+impl Metrics for Counts {
+    fn junk(&self) {
+        *self.0.lock() += 1;
+    }
+    fn added_latency(&self, _: Duration) {}
+}
+
+/// A fixed set of targets: name, type, target.
+#[derive(Default, Clone)]
+pub struct Fixed(pub Vec<(String, &'static str, Arc<dyn Target>)>);
+
+impl Targets for Fixed {
+    fn get(&self, connection: &str) -> Option<(&'static str, Arc<dyn Target>)> {
+        let found = self.0.iter().find(|(name, _, _)| name == connection);
+        found.map(|(_, kind, target)| (*kind, target.clone()))
+    }
+    fn all(&self) -> Vec<(ConnectionName, &'static str, Arc<dyn Target>)> {
+        self.0.iter().map(|(name, kind, target)| (name.parse().unwrap(), *kind, target.clone())).collect()
+    }
+}
+
+/// What a loopback listener without TLS is given; a test changes what it minds.
+pub fn listener(gate: Arc<FakeGate>, counts: Arc<Counts>, targets: Fixed) -> Listener {
+    Listener {
+        gate,
+        tls: None,
+        loopback: true,
+        targets: Arc::new(targets),
+        own: None,
+        limits: Limits { message_bytes: 1 << 30, token_bytes: 65_535, login: PATIENCE, idle: None },
+        discovery: Arc::new(|| {
+            Some(Discovery {
+                issuer: "https://login.example".into(),
+                openid_configuration: "https://login.example/.well-known/openid-configuration".into(),
+                scope: "api://verbatim/connect".into(),
+            })
+        }),
+        metrics: counts,
+    }
+}
+
 type Judge = Box<dyn Fn(&Operation) -> Option<Refusal> + Send + Sync>;
 
 /// See the module.
-pub(crate) struct FakeGate {
+pub struct FakeGate {
     record: RecordMode,
     log: Arc<Mutex<Vec<String>>>,
     judge: Arc<Mutex<Judge>>,
-    pub(crate) refuse_login: Mutex<Option<Refusal>>,
+    /// Every login is refused with this.
+    pub refuse_login: Mutex<Option<Refusal>>,
+    /// Every renewal is refused with this.
+    pub refuse_renewal: Arc<Mutex<Option<Refusal>>>,
     /// Nothing beyond this entry is durable.
     durable: watch::Sender<u64>,
     /// How many operations wait to be durable.
@@ -36,49 +99,52 @@ impl fmt::Debug for FakeGate {
 }
 
 impl FakeGate {
-    pub(crate) fn new(record: RecordMode) -> Self {
+    /// A gate whose sessions record so much.
+    pub fn new(record: RecordMode) -> Self {
         Self {
             record,
             log: Arc::default(),
             judge: Arc::new(Mutex::new(Box::new(|_| None))),
             refuse_login: Mutex::new(None),
+            refuse_renewal: Arc::default(),
             durable: watch::Sender::new(u64::MAX),
             waiting: watch::Sender::new(0),
             ended: watch::Sender::new(None),
         }
     }
 
-    pub(crate) fn note(&self, line: String) {
+    /// Adds a line to the log.
+    pub fn note(&self, line: String) {
         self.log.lock().push(line);
     }
 
     /// Everything so far, a line each.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         self.log.lock().iter().map(|line| format!("{line}\n")).collect()
     }
 
     /// What was logged that begins so.
-    pub(crate) fn lines(&self, beginning: &str) -> Vec<String> {
+    pub fn lines(&self, beginning: &str) -> Vec<String> {
         self.log.lock().iter().filter(|line| line.starts_with(beginning)).cloned().collect()
     }
 
     /// Operations that this names a refusal for are refused.
-    pub(crate) fn judge(&self, judge: impl Fn(&Operation) -> Option<Refusal> + Send + Sync + 'static) {
+    pub fn judge(&self, judge: impl Fn(&Operation) -> Option<Refusal> + Send + Sync + 'static) {
         *self.judge.lock() = Box::new(judge);
     }
 
     /// Holds back the durability of what is beyond `entry`.
-    pub(crate) fn durable_to(&self, entry: u64) {
+    pub fn durable_to(&self, entry: u64) {
         self.durable.send_replace(entry);
     }
 
     /// Waits until somebody waits for the durability of an operation.
-    pub(crate) async fn somebody_waits(&self) {
+    pub async fn somebody_waits(&self) {
         self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await.unwrap();
     }
 
     /// Ends the session.
-    pub(crate) fn end(&self, reason: CloseReason) {
+    pub fn end(&self, reason: CloseReason) {
         self.ended.send_replace(Some(reason));
     }
 
@@ -116,6 +182,12 @@ fn show(operation: &Operation) -> String {
         shown.push(' ');
         shown.push_str(&String::from_utf8(list).unwrap());
     }
+    for part in &operation.parts {
+        shown.push_str(&format!(" {}={}", part.name, part.json.escape_ascii()));
+    }
+    if let Some(trace) = &operation.trace_id {
+        shown.push_str(&format!(" trace={trace}"));
+    }
     shown
 }
 
@@ -148,7 +220,8 @@ impl Gate for FakeGate {
                 let operations = self.operations(journal.clone());
                 let session = Arc::new(FakeSession {
                     id: session.id(),
-                    name: "db".parse().unwrap(),
+                    name: session.wanted().parse().unwrap_or_else(|_| "db".parse().unwrap()),
+                    refuse_renewal: self.refuse_renewal.clone(),
                     record: self.record,
                     sequence: AtomicU64::new(0),
                     ended: self.ended.subscribe(),
@@ -212,6 +285,9 @@ impl Journal for Notes {
         for message in &outcome.messages {
             line.push_str(&format!(" [{message}]"));
         }
+        for part in &outcome.parts {
+            line.push_str(&format!(" {}={}", part.name, part.json.escape_ascii()));
+        }
         self.note(line);
     }
 
@@ -224,6 +300,7 @@ struct FakeSession {
     id: SessionId,
     name: ConnectionName,
     record: RecordMode,
+    refuse_renewal: Arc<Mutex<Option<Refusal>>>,
     sequence: AtomicU64,
     ended: watch::Receiver<Option<CloseReason>>,
     closed: Mutex<bool>,
@@ -254,6 +331,23 @@ impl OpenSession for FakeSession {
             }
             std::future::pending().await
         })
+    }
+    fn renew(&self, credential: Credential) -> BoxFuture<'_, Result<(), Refusal>> {
+        let refusal = match credential {
+            Credential::Token(_) => self.refuse_renewal.lock().clone(),
+            Credential::Refused(refusal) => Some(refusal),
+        };
+        let answer = match refusal {
+            None => {
+                self.log.lock().push("renewed".to_owned());
+                Ok(())
+            }
+            Some(refusal) => {
+                self.log.lock().push(format!("renewal refused {}", refusal.code()));
+                Err(refusal)
+            }
+        };
+        Box::pin(std::future::ready(answer))
     }
     fn close(&self, reason: CloseReason) {
         if !std::mem::replace(&mut *self.closed.lock(), true) {
