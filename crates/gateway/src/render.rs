@@ -8,7 +8,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 use verbatim_ledger::verify::{Outcome, Report};
 use verbatim_store::{
-    OperationView, SearchDocument, SessionDocument, SessionView, SessionsDocument, TailLine,
+    Match, OperationView, SearchDocument, SessionDocument, SessionView, SessionsDocument, TailLine,
 };
 
 /// How much of a long text a list shows, in characters. `sessions show` shows all of it.
@@ -123,6 +123,32 @@ pub(crate) fn sessions(document: impl Read) -> Result<()> {
         ]);
     }
     println!("{table}");
+    if !document.matches.is_empty() {
+        let mut out = std::io::stdout().lock();
+        writeln!(out)?;
+        for found in &document.matches {
+            timeline_line(found, &Paint::new(), &mut out)?;
+        }
+    }
+    Ok(())
+}
+
+/// What one operation of a run did, and where.
+fn timeline_line(found: &Match, paint: &Paint, out: &mut impl Write) -> Result<()> {
+    let operation = &found.operation;
+    let status = operation.outcome.as_ref().map_or("running", |outcome| &outcome.status);
+    let at = operation.requested_at.get(..26).unwrap_or(&operation.requested_at).replace('T', " ");
+    let connection = found.session.connection.as_deref().unwrap_or("-");
+    let text = one_line(operation.text.as_deref().unwrap_or_default(), LIST_TEXT_MAX);
+    let place =
+        paint.dim(&format!("{}#{}", found.session.id.get(..13).unwrap_or_default(), operation.sequence));
+    writeln!(
+        out,
+        "{at} {place} {} {} {} {text}",
+        paint.bold(connection),
+        operation.kind,
+        paint.status(status)
+    )?;
     Ok(())
 }
 
@@ -211,6 +237,7 @@ fn show_operation(operation: &OperationView, paint: &Paint, out: &mut impl Write
             writeln!(out, "       {} {}", paint.dim(&format!("${}", place + 1)), parameter)?;
         }
     }
+    show_request(operation, paint, out)?;
     if let Some(content) = &operation.content {
         writeln!(
             out,
@@ -242,6 +269,28 @@ fn show_operation(operation: &OperationView, paint: &Paint, out: &mut impl Write
     }
     for message in &outcome.messages {
         writeln!(out, "       {}", paint.dim(&format!("· {}", harmless(message))))?;
+    }
+    Ok(())
+}
+
+/// What HTTP and MCP say beyond the text: a tool's name and arguments, a request's fields and body.
+fn show_request(operation: &OperationView, paint: &Paint, out: &mut impl Write) -> Result<()> {
+    if let Some(tool) = &operation.tool {
+        writeln!(out, "       {} {}", paint.dim("tool"), harmless(tool.get()))?;
+    }
+    let Some(request) = &operation.request else { return Ok(()) };
+    let request: serde_json::Value = serde_json::from_str(request.get())?;
+    let word = |value: &serde_json::Value, key: &str| {
+        value.get(key).and_then(serde_json::Value::as_str).map(harmless).unwrap_or_default()
+    };
+    for field in request.get("headers").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        writeln!(out, "       {} {}", paint.dim(&format!("{}:", word(field, "name"))), word(field, "value"))?;
+    }
+    if let Some(body) = request.get("body").filter(|body| body.is_object()) {
+        match body.get("value") {
+            Some(_) => indented(&word(body, "value"), out)?,
+            None => indented(&format!("(not UTF-8, base64) {}", word(body, "base64")), out)?,
+        }
     }
     Ok(())
 }

@@ -197,7 +197,7 @@ impl Index {
             sessions.push(session);
             Ok(())
         })?;
-        Ok(SessionsDocument { sessions })
+        Ok(SessionsDocument { sessions, matches: Vec::new() })
     }
 
     /// Gives each session that passes to `each`, newest first.
@@ -308,7 +308,8 @@ impl Index {
         list.end()
     }
 
-    /// Writes the document of [`list`](Self::list) as JSON, session by session.
+    /// Writes the document of [`list`](Self::list) as JSON, session by session. Where a trace is asked for, what it did
+    /// follows as `matches`: its operations in all of those sessions, in the order in which they were recorded.
     ///
     /// # Errors
     /// As [`list`](Self::list), or `out` takes no more.
@@ -316,7 +317,48 @@ impl Index {
         out.write_all(b"{\"sessions\":")?;
         let mut list = List::begin(out)?;
         self.each_session(filters, &mut |session| list.add(&session))?;
+        if filters.trace.is_none() {
+            return list.end();
+        }
+        let out = list.close()?;
+        out.write_all(b",\"matches\":")?;
+        let mut list = List::begin(out)?;
+        self.each_of_trace(filters, &mut |found| list.add(&found))?;
         list.end()
+    }
+
+    /// Gives each operation of a trace to `each`, across sessions, in the order in which they were recorded.
+    fn each_of_trace(
+        &self,
+        filters: &Filters,
+        each: &mut dyn FnMut(Match) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let conditions = filters.of_operations();
+        let sql = format!(
+            "SELECT {COLUMNS}, s.document FROM operations o JOIN sessions s ON s.id = o.session {}
+             ORDER BY o.entry",
+            conditions.sql()
+        );
+        self.each_found(&sql, conditions.values(), each)
+    }
+
+    fn each_found(
+        &self,
+        sql: &str,
+        values: &[rusqlite::types::Value],
+        each: &mut dyn FnMut(Match) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut reader = Reader::open(&self.ledger_dir)?;
+        self.read(&mut |db| {
+            let mut statement = db.prepare(sql)?;
+            let mut rows = statement.query(params_from_iter(values))?;
+            while let Some(row) = rows.next()? {
+                let session = document(row)?;
+                let operation = Place::of(row)?.read(db, &mut reader)?.view(&session.protocol, &self.labels);
+                each(Match { session, operation })?;
+            }
+            Ok(())
+        })
     }
 
     /// The operations whose text has every word of `text`, newest first.
@@ -353,17 +395,7 @@ impl Index {
             filters.limit_sql()
         );
         values.extend(conditions.values().iter().cloned());
-        let mut reader = Reader::open(&self.ledger_dir)?;
-        self.read(&mut |db| {
-            let mut statement = db.prepare(&sql)?;
-            let mut rows = statement.query(params_from_iter(&values))?;
-            while let Some(row) = rows.next()? {
-                let session = document(row)?;
-                let operation = Place::of(row)?.read(db, &mut reader)?.view(&session.protocol, &self.labels);
-                each(Match { session, operation })?;
-            }
-            Ok(())
-        })
+        self.each_found(&sql, &values, each)
     }
 
     /// Writes the document of [`search`](Self::search) as JSON, match by match.

@@ -42,7 +42,14 @@ impl<'a> List<'a> {
         Ok(self.out.write_all(after.as_bytes())?)
     }
 
+    /// Ends the list, and the document with it.
     pub(crate) fn end(self) -> Result<(), StoreError> {
-        Ok(self.out.write_all(b"]}\n")?)
+        Ok(self.close()?.write_all(b"}\n")?)
+    }
+
+    /// Ends the list, and gives back what it was written to.
+    pub(crate) fn close(self) -> Result<&'a mut dyn Write, StoreError> {
+        self.out.write_all(b"]")?;
+        Ok(self.out)
     }
 }

@@ -239,10 +239,13 @@ pub struct SessionDocument {
 }
 
 /// What `sessions list --json` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionsDocument {
     /// Newest first.
     pub sessions: Vec<SessionView>,
+    /// Where a trace was asked for: what it did in those sessions, oldest first (not part of the contract).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<Match>,
 }
 
 /// What `search --json` prints.

@@ -84,3 +84,28 @@ fn the_beginning_of_an_id_will_do_if_it_is_unique() {
         assert!(matches!(index.show(wrong), Err(StoreError::NotFound(_))), "{wrong}");
     }
 }
+
+#[test]
+fn what_one_trace_did_is_told_across_sessions_in_the_order_of_the_record() {
+    let record = Record::new();
+    let mut first = record.open_as("customer-db", &AGENT, "billing-agents", Some(TRACE));
+    let mut other = record.open_as("orders", &AGENT, "billing-agents", None);
+    let mut second = record.open_as("orders", &AGENT, "billing-agents", Some(TRACE));
+    first.query(b"SELECT 1");
+    other.query(b"SELECT 'of no trace'");
+    second.query(b"SELECT 2");
+    first.query(b"SELECT 3");
+    let index = record.index();
+
+    let filters = Filters { trace: Some(TRACE.to_owned()), limit: Some(10), ..Filters::default() };
+    let mut document = Vec::new();
+    index.write_list(&filters, &mut document).unwrap();
+    let document: verbatim_store::SessionsDocument = serde_json::from_slice(&document).unwrap();
+    assert_eq!(document.sessions.len(), 2);
+    let told: Vec<_> = document
+        .matches
+        .iter()
+        .map(|found| (found.session.connection.as_deref().unwrap(), found.operation.text.as_deref().unwrap()))
+        .collect();
+    assert_eq!(told, [("customer-db", "SELECT 1"), ("orders", "SELECT 2"), ("customer-db", "SELECT 3")]);
+}
