@@ -1,6 +1,10 @@
-//! One entry of the ledger, put into the index.
+//! Entries of the ledger, put into the index batch by batch.
+//!
+//! Most operations end in the batch that they begin in, so a batch's operations are gathered and put in once, with their
+//! ends, in the order of the table's key.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use serde::Deserialize;
@@ -40,29 +44,145 @@ pub(crate) fn stored(time: Timestamp) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Puts `entry` in. An entry of no session leaves no trace in the index.
-pub(crate) fn apply(change: &Transaction<'_>, entry: &Entry) -> Result<(), StoreError> {
-    let Some(sid) = entry.session() else { return Ok(()) };
-    if let Some(view) = fold::open(entry) {
-        return open_session(change, entry, &view);
+/// Puts `entries` in. An entry of no session leaves no trace in the index.
+pub(crate) fn apply(change: &Transaction<'_>, entries: &[Entry]) -> Result<(), StoreError> {
+    let mut batch =
+        Batch { change, sessions: HashMap::new(), texts: HashMap::new(), operations: BTreeMap::new() };
+    for entry in entries {
+        batch.apply(entry)?;
     }
-    let Some(session) = session_row(change, sid)? else { return Ok(()) };
-    match entry.kind() {
-        kind::INTENT => request(change, session, entry),
-        kind::DENIED if !fold::is_login(entry) => {
-            mark(change, session, "UPDATE sessions SET refused = 1 WHERE id = ?1")?;
-            request(change, session, entry)
-        }
-        kind::CHUNK => chunk(change, session, entry),
-        kind::OUTCOME | kind::ABORT => end(change, session, entry),
-        kind::AUTHZ | kind::DENIED | kind::SESSION_CLOSE => advance_session(change, session, entry),
-        _ => Ok(()),
-    }
+    batch.put_operations()
 }
 
-fn session_row(change: &Transaction<'_>, sid: SessionId) -> Result<Option<i64>, StoreError> {
-    let mut find = change.prepare_cached("SELECT id FROM sessions WHERE sid = ?1")?;
-    Ok(find.query_row([sid.to_string()], |row| row.get(0)).optional()?)
+/// What is known of the rows that one batch is about.
+struct Batch<'c, 'e> {
+    change: &'c Transaction<'c>,
+    sessions: HashMap<SessionId, i64>,
+    /// By their hash.
+    texts: HashMap<[u8; 32], i64>,
+    /// By session and sequence: not in the table yet.
+    operations: BTreeMap<(i64, u64), Pending<'e>>,
+}
+
+/// An operation that is not in the table yet.
+struct Pending<'e> {
+    request: &'e Entry,
+    text: Option<i64>,
+    trace: Option<Cow<'e, str>>,
+    approved: bool,
+    end: Option<&'e Entry>,
+    masked: bool,
+}
+
+impl<'e> Batch<'_, 'e> {
+    fn apply(&mut self, entry: &'e Entry) -> Result<(), StoreError> {
+        let Some(sid) = entry.session() else { return Ok(()) };
+        if let Some(view) = fold::open(entry) {
+            return open_session(self.change, entry, &view);
+        }
+        let Some(session) = self.session_row(sid)? else { return Ok(()) };
+        match entry.kind() {
+            kind::INTENT => self.request(session, entry),
+            kind::DENIED if !fold::is_login(entry) => {
+                mark(self.change, session, "UPDATE sessions SET refused = 1 WHERE id = ?1")?;
+                self.request(session, entry)
+            }
+            kind::CHUNK => {
+                // It looks for its operation in the table.
+                self.put_operations()?;
+                chunk(self.change, session, entry)
+            }
+            kind::OUTCOME | kind::ABORT => self.end(session, entry),
+            kind::AUTHZ | kind::DENIED | kind::SESSION_CLOSE => advance_session(self.change, session, entry),
+            _ => Ok(()),
+        }
+    }
+
+    fn session_row(&mut self, sid: SessionId) -> Result<Option<i64>, StoreError> {
+        if let Some(known) = self.sessions.get(&sid) {
+            return Ok(Some(*known));
+        }
+        let mut find = self.change.prepare_cached("SELECT id FROM sessions WHERE sid = ?1")?;
+        let found: Option<i64> = find.query_row([sid.to_string()], |row| row.get(0)).optional()?;
+        if let Some(row) = found {
+            self.sessions.insert(sid, row);
+        }
+        Ok(found)
+    }
+
+    fn request(&mut self, session: i64, entry: &'e Entry) -> Result<(), StoreError> {
+        let Some((sequence, facts)) = Facts::of(entry) else { return Ok(()) };
+        let text = fold::bytes(entry, part::TEXT).map(|bytes| self.text_row(bytes)).transpose()?;
+        let approved = facts.approval.is_some_and(|approval| approval.get().starts_with('{'));
+        if approved {
+            mark(self.change, session, "UPDATE sessions SET approved = 1 WHERE id = ?1")?;
+        }
+        let pending =
+            Pending { request: entry, text, trace: facts.trace, approved, end: None, masked: false };
+        // The first one counts, as in the table.
+        self.operations.entry((session, sequence)).or_insert(pending);
+        Ok(())
+    }
+
+    fn text_row(&mut self, bytes: &[u8]) -> Result<i64, StoreError> {
+        let hash: [u8; 32] = Sha256::digest(bytes).into();
+        if let Some(known) = self.texts.get(&hash) {
+            return Ok(*known);
+        }
+        let row = text_row(self.change, bytes, hash)?;
+        self.texts.insert(hash, row);
+        Ok(row)
+    }
+
+    fn end(&mut self, session: i64, entry: &'e Entry) -> Result<(), StoreError> {
+        let Some((sequence, facts)) = Facts::of(entry) else { return Ok(()) };
+        let masked = facts.masked.is_some() && fold::masked(entry.fields()).iter().any(|mask| mask.cells > 0);
+        match self.operations.get_mut(&(session, sequence)) {
+            Some(pending) => {
+                pending.end = Some(entry);
+                pending.masked = masked;
+            }
+            None => end_in_table(self.change, session, sequence, entry, masked)?,
+        }
+        if masked {
+            mark(self.change, session, "UPDATE sessions SET masked = 1 WHERE id = ?1")?;
+        }
+        if entry.kind() == kind::ABORT {
+            mark(self.change, session, "UPDATE sessions SET aborted = aborted + 1 WHERE id = ?1")?;
+        }
+        Ok(())
+    }
+
+    fn put_operations(&mut self) -> Result<(), StoreError> {
+        if self.operations.is_empty() {
+            return Ok(());
+        }
+        let mut put = self.change.prepare_cached(
+            "INSERT OR IGNORE INTO operations
+               (session, sequence, requested, text, trace, entry, segment, offset, refused, approved,
+                end_segment, end_offset, masked)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?;
+        for ((session, sequence), pending) in std::mem::take(&mut self.operations) {
+            let request = pending.request;
+            put.execute(params![
+                session,
+                sequence.cast_signed(),
+                stored(request.time()),
+                pending.text,
+                pending.trace,
+                request.index.cast_signed(),
+                request.location.segment.cast_signed(),
+                request.location.offset.cast_signed(),
+                request.kind() == kind::DENIED,
+                pending.approved,
+                pending.end.map(|end| end.location.segment.cast_signed()),
+                pending.end.map(|end| end.location.offset.cast_signed()),
+                pending.masked,
+            ])?;
+        }
+        Ok(())
+    }
 }
 
 fn mark(change: &Transaction<'_>, session: i64, sql: &str) -> Result<(), StoreError> {
@@ -121,40 +241,8 @@ fn advance_session(change: &Transaction<'_>, session: i64, entry: &Entry) -> Res
     Ok(())
 }
 
-fn request(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), StoreError> {
-    let Some((sequence, facts)) = Facts::of(entry) else { return Ok(()) };
-    let text = match fold::bytes(entry, part::TEXT) {
-        None => None,
-        Some(bytes) => Some(text_row(change, bytes)?),
-    };
-    let approved = facts.approval.is_some_and(|approval| approval.get().starts_with('{'));
-    change
-        .prepare_cached(
-            "INSERT OR IGNORE INTO operations
-               (session, sequence, requested, text, trace, entry, segment, offset, refused, approved)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-        )?
-        .execute(params![
-            session,
-            sequence.cast_signed(),
-            stored(entry.time()),
-            text,
-            facts.trace,
-            entry.index.cast_signed(),
-            entry.location.segment.cast_signed(),
-            entry.location.offset.cast_signed(),
-            entry.kind() == kind::DENIED,
-            approved,
-        ])?;
-    if approved {
-        mark(change, session, "UPDATE sessions SET approved = 1 WHERE id = ?1")?;
-    }
-    Ok(())
-}
-
 /// The row of a text: a new one the first time that this text comes, the same one from then on.
-fn text_row(change: &Transaction<'_>, bytes: &[u8]) -> Result<i64, StoreError> {
-    let hash: [u8; 32] = Sha256::digest(bytes).into();
+fn text_row(change: &Transaction<'_>, bytes: &[u8], hash: [u8; 32]) -> Result<i64, StoreError> {
     let mut find = change.prepare_cached("SELECT id FROM texts WHERE hash = ?1")?;
     if let Some(row) = find.query_row([hash], |row| row.get(0)).optional()? {
         return Ok(row);
@@ -246,9 +334,14 @@ fn own_copy(change: &Transaction<'_>, session: i64, sequence: i64, text: i64) ->
     Ok(own)
 }
 
-fn end(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), StoreError> {
-    let Some((sequence, facts)) = Facts::of(entry) else { return Ok(()) };
-    let masked = facts.masked.is_some() && fold::masked(entry.fields()).iter().any(|mask| mask.cells > 0);
+/// The end of an operation that an earlier batch put in.
+fn end_in_table(
+    change: &Transaction<'_>,
+    session: i64,
+    sequence: u64,
+    entry: &Entry,
+    masked: bool,
+) -> Result<(), StoreError> {
     change
         .prepare_cached(
             "UPDATE operations SET end_segment = ?3, end_offset = ?4, masked = ?5
@@ -261,11 +354,5 @@ fn end(change: &Transaction<'_>, session: i64, entry: &Entry) -> Result<(), Stor
             entry.location.offset.cast_signed(),
             masked,
         ])?;
-    if masked {
-        mark(change, session, "UPDATE sessions SET masked = 1 WHERE id = ?1")?;
-    }
-    if entry.kind() == kind::ABORT {
-        mark(change, session, "UPDATE sessions SET aborted = aborted + 1 WHERE id = ?1")?;
-    }
     Ok(())
 }

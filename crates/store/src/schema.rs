@@ -17,6 +17,13 @@ const VERSION: i64 = 1;
 /// How long a statement waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// How many pages of 4 KiB the write-ahead log gathers before they are copied into the file: 32 MiB.
+const LOG_PAGES: i64 = 8192;
+/// How many statements are kept prepared: more than there are here.
+const STATEMENTS: usize = 64;
+/// How much of the file is kept in memory, at most.
+const CACHE_KIB: i64 = 16 << 10;
+
 /// One row of `state` says up to where the ledger is in. `texts` has a row for each distinct command, `pieces` its
 /// searchable form in bounded pieces, `words` the trigrams over them: a trigram index finds any substring of three
 /// characters and more, so that `customer_id`, a literal or an e-mail address inside a command is found without
@@ -122,9 +129,13 @@ fn prepare(path: &Path, origin: &str) -> Result<Connection, StoreError> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     let mut db = Connection::open(path)?;
     db.busy_timeout(BUSY)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
     db.pragma_update(None, "journal_mode", "wal")?;
     // What a lost commit loses is read from the ledger again.
     db.pragma_update(None, "synchronous", "normal")?;
+    // Pages that change with every batch are copied back into the file once for many batches.
+    db.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    db.pragma_update(None, "cache_size", -CACHE_KIB)?;
     make_tables(&mut db, origin)?;
     Ok(db)
 }

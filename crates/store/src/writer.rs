@@ -13,7 +13,7 @@ use crate::ingest;
 use crate::schema::{self, State};
 
 /// How many entries go in with one transaction at most.
-const BATCH_ENTRIES: usize = 2048;
+const BATCH_ENTRIES: usize = 8192;
 
 /// After how many bytes of envelopes and payloads a transaction ends.
 const BATCH_BYTES: usize = 8 << 20;
@@ -50,9 +50,7 @@ impl Writer {
             // Another process was quicker, or made the index anew: look again.
             return Ok(Moved { cursor: state.cursor, more: true });
         }
-        for entry in &batch {
-            ingest::apply(&change, entry)?;
-        }
+        ingest::apply(&change, &batch)?;
         schema::set_cursor(&change, cursor, last.leaf)?;
         change.commit()?;
         let full = batch.len() >= BATCH_ENTRIES || limit.is_none_or(|limit| cursor < limit);
