@@ -1,4 +1,4 @@
-//! Listeners, and the threads that own sessions: a runtime a core, a session on one of them from accept to close.
+//! Listeners, and the threads that own sessions: a runtime each, a session on one of them from accept to close.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,10 +50,11 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts a thread with a runtime of its own for each core.
+    /// Starts threads, each with a runtime of its own: one for each core but the one that is left to the ledger's commits,
+    /// the index and the sinks. A thread that has more sessions at hand also gets more done at each look at its sockets.
     pub(crate) fn start() -> Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = (0..cores).map(worker).collect::<Result<_>>()?;
+        let threads = (0..cores.saturating_sub(1).max(1)).map(worker).collect::<Result<_>>()?;
         Ok(Self { threads, next: AtomicUsize::new(0) })
     }
 

@@ -278,6 +278,8 @@ pub(crate) struct Durable {
     pub(crate) inner: Arc<Inner>,
     pub(crate) index: u64,
     pub(crate) registered: Option<Waker>,
+    /// It let the others of its thread go first.
+    pub(crate) yielded: bool,
 }
 
 impl Future for Durable {
@@ -292,6 +294,11 @@ impl Future for Durable {
             return Poll::Ready(Err(LedgerError::OutOfOrder { what: "there is no such entry yet" }));
         }
         let writes = matches!(this.inner.settings.sync, SyncMode::Within(_));
+        // Whatever else its thread has at hand is appended first: one write then does for all of it.
+        if writes && !std::mem::replace(&mut this.yielded, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // Who finds nobody writing writes for all; who finds somebody is woken by them, and its thread goes on meanwhile.
         if writes && let Some(writer) = this.inner.writer.try_lock() {
             return Poll::Ready(this.inner.flush_with(writer));

@@ -215,7 +215,7 @@ impl Ledger {
     /// # Cancel safety
     /// It can be dropped and asked for again.
     pub fn durable(&self, index: u64) -> BoxFuture<'_, Result<(), LedgerError>> {
-        Box::pin(Durable { inner: Arc::clone(&self.0.inner), index, registered: None })
+        Box::pin(Durable { inner: Arc::clone(&self.0.inner), index, registered: None, yielded: false })
     }
 
     /// How many entries are synced and under a signed checkpoint; changes with every commit.
