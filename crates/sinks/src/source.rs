@@ -5,7 +5,7 @@ use std::path::Path;
 
 use verbatim_core::event::{AuditEvent as _, kind};
 use verbatim_core::{SessionId, Timestamp};
-use verbatim_ledger::{Checkpoint, Entry, Item, ReadError, Reader};
+use verbatim_ledger::{Entry, Item, ReadError, Reader};
 
 use crate::cursor::Cursor;
 use crate::event::{Event, Payload};
@@ -108,16 +108,19 @@ impl Source {
         bytes_max: usize,
     ) -> Result<Filled, ReadError> {
         let mut events: Vec<Event> = Vec::new();
-        let mut newest: Option<Checkpoint> = None;
         let mut bytes = 0;
         let mut passed = 0;
         while events.len() < events_max && bytes < bytes_max && passed < PASSED_MAX {
             let entry = match self.reader.next(limit)? {
                 None => break,
                 Some(Item::Checkpoint(checkpoint)) => {
-                    newest = Some(checkpoint)
-                        .filter(|checkpoint| checkpoint.size > self.cursor.checkpoint)
-                        .or(newest);
+                    // Behind where it was sought there may be one that was delivered before.
+                    if checkpoint.size > self.cursor.checkpoint {
+                        self.cursor.checkpoint = checkpoint.size;
+                        let event = native::checkpoint(&checkpoint, self.last.unwrap_or_else(Timestamp::now));
+                        bytes += event.json.len();
+                        events.push(event);
+                    }
                     continue;
                 }
                 Some(Item::Entry(entry)) => entry,
@@ -131,10 +134,6 @@ impl Source {
                 bytes += event.json.len();
                 events.push(event);
             }
-        }
-        if let Some(checkpoint) = newest {
-            self.cursor.checkpoint = checkpoint.size;
-            events.push(native::checkpoint(&checkpoint, self.last.unwrap_or_else(Timestamp::now)));
         }
         let open = self.sessions.values().map(|known| match known {
             Known::Opening(entry) => entry.index,

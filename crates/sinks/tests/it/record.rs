@@ -171,6 +171,22 @@ impl Log {
 }
 
 /// The first `size` entries of a ledger, by their ids.
+impl Record {
+    /// How many entries each checkpoint covers, up to the one that covers `size`.
+    pub(crate) fn checkpoints(&self, size: u64) -> Vec<u64> {
+        let mut reader = verbatim_ledger::Reader::open(&self.ledger_dir()).unwrap();
+        let mut sizes: Vec<u64> = Vec::new();
+        while sizes.last().is_none_or(|last| *last < size) {
+            if let Some(verbatim_ledger::Item::Checkpoint(checkpoint)) = reader.next(u64::MAX).unwrap()
+                && sizes.last() != Some(&checkpoint.size)
+            {
+                sizes.push(checkpoint.size);
+            }
+        }
+        sizes
+    }
+}
+
 fn entries(ledger_dir: &Path, size: u64) -> Vec<String> {
     let mut reader = verbatim_ledger::Reader::open(ledger_dir).unwrap();
     let mut ids = Vec::new();
