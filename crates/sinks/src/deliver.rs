@@ -272,7 +272,12 @@ impl Loop {
     async fn idle(&mut self) -> Woken {
         self.progress.lock().oldest = None;
         if *self.stopping.borrow() {
-            return Woken::End;
+            // What was committed since it last read is still to come.
+            let more = match self.committed.has_changed() {
+                Ok(changed) => changed,
+                Err(_) => *self.committed.borrow() > self.cursor.next,
+            };
+            return if more { Woken::Again } else { Woken::End };
         }
         tokio::select! {
             changed = self.committed.changed() => match changed {
