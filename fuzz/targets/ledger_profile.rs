@@ -1,13 +1,15 @@
 //! The strict JSON of envelopes: what it takes, a common parser takes too, and reads alike.
 #![no_main]
 
-use verbatim_ledger::envelope::{Head, commitments, has_the_keys};
+use verbatim_ledger::envelope::{commitments, judged};
 use verbatim_ledger::profile;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = Head::parse(bytes);
-    if let Ok(value) = profile::parse(bytes) {
-        let _ = (commitments(&value), has_the_keys(&value));
+    // An envelope is judged by its beginning, byte by byte, and the rest: as the whole is.
+    let judged = judged(bytes).ok();
+    let parsed = profile::parse(bytes);
+    assert!(judged.is_none() || judged == parsed.as_ref().ok().and_then(commitments));
+    if let Ok(value) = parsed {
         let common: serde_json::Value = serde_json::from_slice(bytes).expect("the profile is a part of JSON");
         assert!(alike(&value, &common), "two readings of {:?}", bytes.escape_ascii().to_string());
         // One way to write it: the common parser's compact form, whose escapes are the profile's as well.

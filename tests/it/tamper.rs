@@ -258,6 +258,39 @@ fn a_tail_that_was_cut_and_filled_up_again_is_found_with_a_sinks_checkpoint() {
 }
 
 #[test]
+fn a_sinks_file_that_was_changed_is_found() {
+    let (mut world, events) = small();
+    let is_delivered = || Ok(fs::read_to_string(&events)?.contains("session_close").then_some(()));
+    wait_for("the sink", is_delivered).unwrap();
+    world.gateway.stop().unwrap();
+    let whole = fs::read_to_string(&events).unwrap();
+    let specimen = Specimen::of(&world);
+    let folder = tempfile::tempdir().unwrap();
+    let against = |name: &str, lines: &str| {
+        let kept = folder.path().join(name);
+        fs::write(&kept, lines).unwrap();
+        specimen.verify(|_| (), &["--checkpoint", kept.to_str().unwrap(), "--json"])
+    };
+    let output = against("whole", &whole);
+    assert_eq!(output.status.code(), Some(0), "{}", all(&output));
+
+    for (from, to) in
+        [("SELECT 'first'", "SELECT 'other'"), ("\"idx\\\":4", "\"idx\\\":5"), ("postgres", "mysql")]
+    {
+        let line = whole.lines().position(|line| line.contains(from)).unwrap_or_else(|| panic!("{from}"));
+        let offset: usize = whole.lines().take(line).map(|line| line.len() + 1).sum();
+        let output = against("changed", &whole.replacen(from, to, 1));
+        assert_eq!(output.status.code(), Some(1), "{from}: {}", all(&output));
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        crate::cli::valid("verify", &document);
+        let finding = &document["findings"][0];
+        assert_eq!(finding["code"], "SINKDIFF", "{from}: {document:#}");
+        assert_eq!(finding["offset"], offset, "{from}: {document:#}");
+        assert!(finding["file"].as_str().unwrap().ends_with("changed"));
+    }
+}
+
+#[test]
 fn a_ledger_in_use_can_be_verified() {
     let (world, _events) = small();
     let client = world.connect();

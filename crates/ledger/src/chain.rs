@@ -54,6 +54,7 @@ pub(crate) fn is_of_a_session(kind: &str) -> bool {
             | kind::CHUNK
             | kind::OUTCOME
             | kind::ABORT
+            | kind::RENEWED
             | kind::SESSION_CLOSE
     )
 }

@@ -31,6 +31,10 @@ pub trait Disk: Send + Sync {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Whether there is something of this name.
     fn exists(&self, path: &Path) -> bool;
+    /// Whether this is a file of its own, and not a link to one, a folder or a device.
+    fn is_plain(&self, path: &Path) -> bool {
+        self.exists(path)
+    }
     /// Makes a folder, and those above it.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Gives a file or folder another name.
@@ -134,6 +138,10 @@ impl Disk for FileSystem {
 
     fn exists(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok()
+    }
+
+    fn is_plain(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|there| there.is_file())
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {

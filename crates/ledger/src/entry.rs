@@ -70,7 +70,8 @@ impl Entry {
     pub(crate) fn new(envelope: Bytes, payload: &[Bytes], location: Location) -> Option<Self> {
         let head = Head::parse(&envelope)?;
         let pay = envelope_pay(head.rest)?;
-        let parts = join(payload, &pay)?;
+        let session = head.session.map_or([0; 16], |id| *id.as_bytes());
+        let parts = join(payload, &pay, (session, head.sequence))?;
         Some(Self {
             index: head.index,
             leaf: leaf_hash(&envelope),
@@ -153,7 +154,7 @@ fn envelope_pay(rest: &str) -> Option<Vec<String>> {
     Some(commitments_of(&list)?.into_iter().map(|commitment| commitment.name).collect())
 }
 
-fn join(payload: &[Bytes], names: &[String]) -> Option<Vec<Part>> {
+fn join(payload: &[Bytes], names: &[String], of: ([u8; 16], u64)) -> Option<Vec<Part>> {
     if payload.len() != names.len() {
         return None;
     }
@@ -161,6 +162,10 @@ fn join(payload: &[Bytes], names: &[String]) -> Option<Vec<Part>> {
     let mut pieces: Vec<Bytes> = Vec::new();
     for (place, (frame, name)) in payload.iter().zip(names).enumerate() {
         let body = Body::parse(frame)?;
+        let stated = ((body.place.session, body.place.sequence), u64::from(body.place.part));
+        if stated != (of, place as u64) {
+            return None;
+        }
         pieces.push(frame.slice_ref(body.text));
         if names.get(place + 1) == Some(name) {
             continue;

@@ -6,14 +6,28 @@
 
 use verbatim_core::{Fields, SessionId, Value, Visitor, json};
 
-use crate::hash::{Hash, parse_hex, put_hex};
-use crate::profile::{INTEGER_MAX, Json};
+use crate::hash::{Hash, parse_digits, parse_hex, put_hex};
+use crate::profile::{self, INTEGER_MAX, Json};
 
 /// The format of envelopes.
 pub const VERSION: u64 = 1;
 /// The keys that every envelope has in front, in their order; `pay` is its last.
 pub const COMMON: [&str; 11] =
     ["v", "origin", "idx", "ts", "mono", "boot", "kind", "sid", "sseq", "sprev", "cid"];
+/// The same as they are stored.
+const COMMON_STORED: &[&str] = &[
+    r#""v""#,
+    r#""origin""#,
+    r#""idx""#,
+    r#""ts""#,
+    r#""mono""#,
+    r#""boot""#,
+    r#""kind""#,
+    r#""sid""#,
+    r#""sseq""#,
+    r#""sprev""#,
+    r#""cid""#,
+];
 
 /// Writes the fields of an event, and remembers what the ledger itself has to know of them.
 pub(crate) struct FieldWriter<'a> {
@@ -183,7 +197,8 @@ impl<'a> Head<'a> {
         Rest(self.rest.strip_prefix(r#""seq":"#)?).number()
     }
 
-    /// Reads the beginning of an envelope, byte by byte as [`COMMON`] says. None where it is anything else.
+    /// Reads the beginning of an envelope, byte by byte as [`COMMON`] says and within the profile. None where it is
+    /// anything else.
     pub fn parse(envelope: &'a [u8]) -> Option<Self> {
         let mut rest = Rest(std::str::from_utf8(envelope).ok()?);
         rest.literal(r#"{"v":1,"origin":"#)?;
@@ -214,15 +229,24 @@ impl<'a> Head<'a> {
 
 /// A UUID in the one form in which it is written.
 fn uuid(text: &str) -> Option<SessionId> {
-    let id: SessionId = text.parse().ok()?;
-    let mut canonical = Vec::with_capacity(38);
-    put_uuid(&mut canonical, id);
-    (canonical.get(1..37) == Some(text.as_bytes())).then_some(id)
+    let mut digits = [0; 32];
+    let mut slots = digits.iter_mut();
+    let mut groups = text.split('-');
+    for length in [8, 4, 4, 4, 12] {
+        let group = groups.next().filter(|group| group.len() == length)?;
+        slots.by_ref().zip(group.bytes()).for_each(|(slot, digit)| *slot = digit);
+    }
+    if groups.next().is_some() {
+        return None;
+    }
+    parse_digits(&digits).map(SessionId::from_bytes)
 }
 
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
+    /// Inlined, so that each literal is compared by its own length.
+    #[inline]
     fn literal(&mut self, literal: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(literal)?;
         Some(())
@@ -230,21 +254,31 @@ impl<'a> Rest<'a> {
 
     /// A string without escapes: none of the common fields needs any.
     fn text(&mut self) -> Option<&'a str> {
-        let (text, rest) = self.0.strip_prefix('"')?.split_once('"')?;
+        let inner = self.0.strip_prefix('"')?;
+        let end = memchr::memchr(b'"', inner.as_bytes())?;
+        let (text, rest) = (inner.get(..end)?, inner.get(end + 1..)?);
         self.0 = rest;
-        (!text.contains('\\')).then_some(text)
+        let clean = text.bytes().fold(true, |clean, byte| clean & (byte >= 0x20) & (byte != b'\\'));
+        clean.then_some(text)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    fn digits(&mut self) -> Option<u64> {
         let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
         let (text, rest) = self.0.split_at_checked(digits)?;
         self.0 = rest;
         text.parse().ok()
     }
 
+    /// An integer of the profile.
+    fn number(&mut self) -> Option<u64> {
+        let padded =
+            self.0.strip_prefix('0').is_some_and(|rest| rest.starts_with(|next: char| next.is_ascii_digit()));
+        self.digits().filter(|number| !padded && *number <= INTEGER_MAX.unsigned_abs())
+    }
+
     fn quoted_number(&mut self) -> Option<u64> {
         let mut inner = Rest(self.text()?);
-        let number = inner.number()?;
+        let number = inner.digits()?;
         inner.0.is_empty().then_some(number)
     }
 
@@ -298,9 +332,86 @@ fn commitment(item: &Json<'_>) -> Option<Commitment> {
     })
 }
 
-/// Judges the keys of a parsed envelope: [`COMMON`] in front and in order, `pay` last.
-pub fn has_the_keys(envelope: &Json<'_>) -> bool {
-    let Json::Object(fields) = envelope else { return false };
-    let mut keys = fields.iter().map(|(key, _)| key.as_ref());
-    keys.by_ref().take(COMMON.len()).eq(COMMON) && fields.last().is_some_and(|(key, _)| key == "pay")
+/// Reads the commitments of an envelope, and judges its form: the profile, [`COMMON`] in front and in order, `pay` last.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn judged(envelope: &[u8]) -> Result<Vec<Commitment>, String> {
+    const NOT_THE_KEYS: &str = "the envelope has not the keys of one, in their order";
+    let outlined = match Head::parse(envelope) {
+        // What stands in front was read byte by byte.
+        Some(head) => profile::outline_rest(head.rest, COMMON_STORED, "pay"),
+        // Something else is wrong with it than its keys, perhaps: then that is what is said.
+        None => match profile::parse(envelope) {
+            Ok(_) => return Err(NOT_THE_KEYS.to_owned()),
+            Err(violation) => Err(violation),
+        },
+    };
+    let fields = outlined.map_err(|violation| violation.to_string())?;
+    match fields.last() {
+        Some((key, pay)) if key == "pay" => {
+            commitments_of(pay).ok_or_else(|| "pay is not as it is written".to_owned())
+        }
+        _ => Err(NOT_THE_KEYS.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ENVELOPE: &str = r#"{"v":1,"origin":"o","idx":7,"ts":"1","mono":"2","boot":"b","kind":"config","sid":"0192f5a0-0000-7000-8000-00000000000a","sseq":0,"sprev":null,"cid":null,"a":{"b":[1]},"pay":[]}"#;
+
+    proptest! {
+        #[test]
+        fn what_is_judged_an_envelope_is_within_the_profile(
+            changes in proptest::collection::vec((0..ENVELOPE.len(), r#"[\[\]{}",:\\0-9a-z.u\x00-]{0,3}"#), 1..4),
+        ) {
+            let mut changed = ENVELOPE.to_owned();
+            for (at, text) in changes {
+                let at = at.min(changed.len());
+                changed.replace_range(at..(at + 1).min(changed.len()), &text);
+            }
+            if let Ok(commitments) = judged(changed.as_bytes()) {
+                let whole = profile::parse(changed.as_bytes());
+                prop_assert_eq!(whole.as_ref().ok().and_then(super::commitments), Some(commitments));
+            }
+        }
+    }
+
+    #[test]
+    fn an_envelope_has_one_form() {
+        assert_eq!(judged(ENVELOPE.as_bytes()), Ok(Vec::new()));
+        assert!(profile::parse(ENVELOPE.as_bytes()).is_ok());
+        let head = Head::parse(ENVELOPE.as_bytes()).unwrap();
+        assert_eq!(head.session, "0192f5a0-0000-7000-8000-00000000000a".parse().ok());
+        for (from, to) in [
+            (r#""idx":7"#, r#""idx":07"#),
+            (r#""idx":7"#, r#""idx":9007199254740992"#),
+            (r#""idx":7"#, r#""idx":-7"#),
+            (r#""idx":7"#, r#""idx": 7"#),
+            (r#""boot":"b""#, "\"boot\":\"\u{1}\""),
+            (r#""boot":"b""#, r#""boot":"\u0001""#),
+            (r#""kind":"config","#, ""),
+            ("00000000000a", "00000000000A"),
+            ("00000000000a", "0000000000-a"),
+            ("0192f5a0-0000", "0192f5a00000-"),
+            (r#""a":{"#, r#""v":{"#),
+            (r#""a":{"#, r#""cid":{"#),
+            (r#""a":{"b":[1]}"#, r#""a":{"b":[1],"b":2}"#),
+            (r#""a":{"b":[1]}"#, r#""a":{"b":[1]},"a":1"#),
+            (r#","pay":[]"#, ""),
+            (r#","pay":[]"#, r#","pay":[],"more":1"#),
+            (r#","pay":[]"#, r#","pay":{}"#),
+            (r#""pay":[]}"#, r#""pay":[]}}"#),
+            (r#""pay":[]}"#, r#""pay":[]"#),
+        ] {
+            let changed = ENVELOPE.replacen(from, to, 1);
+            assert_ne!(changed, ENVELOPE);
+            assert!(judged(changed.as_bytes()).is_err(), "{changed}");
+        }
+        assert!(judged(b"\xff").is_err());
+    }
 }

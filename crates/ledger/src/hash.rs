@@ -32,18 +32,31 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// Reads 64 lower-case hexadecimal digits.
 pub fn parse_hex(text: &str) -> Option<Hash> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let mut hash = [0; 32];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != hash.len() || !rest.is_empty() {
+    parse_digits(text.as_bytes())
+}
+
+/// What a digit is worth; above 15 for what is none.
+const fn worth(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => 0xff,
+    }
+}
+
+/// Reads two lower-case hexadecimal digits for each byte.
+pub(crate) fn parse_digits<const BYTES: usize>(digits: &[u8]) -> Option<[u8; BYTES]> {
+    let mut read = [0; BYTES];
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if pairs.len() != BYTES || !rest.is_empty() {
         return None;
     }
-    for (slot, [high, low]) in hash.iter_mut().zip(pairs) {
-        *slot = (digit(*high)? << 4) | digit(*low)?;
+    // One pass without a branch a digit: most texts are as they should be.
+    let mut all = 0;
+    for (slot, [high, low]) in read.iter_mut().zip(pairs) {
+        let (high, low) = (worth(*high), worth(*low));
+        all |= high | low;
+        *slot = (high << 4) | low;
     }
-    Some(hash)
+    (all < 16).then_some(read)
 }

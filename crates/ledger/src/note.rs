@@ -84,6 +84,11 @@ impl Checkpoint {
         Ok(Self { origin: origin.to_owned(), size, root, note: note.to_owned() })
     }
 
+    /// How many signature lines there are, whosoever.
+    pub(crate) fn signatures(&self) -> usize {
+        self.note.split_once("\n\n").map_or(0, |(_, signatures)| signatures.lines().count())
+    }
+
     /// Judges the signature of `key`.
     pub fn signed_by(&self, key: &VerifyingKey) -> Signed {
         let Some((text, signatures)) = self.note.split_once("\n\n") else { return Signed::Absent };

@@ -1,12 +1,13 @@
 //! `verify` and `prove`: what needs files and a public key alone.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use verbatim_core::SessionId;
-use verbatim_ledger::verify::{Inputs, Report, verify};
+use verbatim_ledger::verify::{Inputs, Progress, Report, verify_watched};
 
 use super::USAGE;
 use crate::cli::VerifyArgs;
@@ -41,13 +42,52 @@ pub(crate) fn run(config: Option<PathBuf>, args: VerifyArgs) -> Result<ExitCode>
         }
         inputs.public_key.get_or_insert_with(|| data_dir.join("keys").join("node.vkey"));
     }
-    let report = verify(&inputs);
+    let mut meter = Meter::new();
+    let report = verify_watched(&inputs, &mut |progress| meter.show(progress));
+    meter.clear();
     if args.json {
         print_json(&report)?;
     } else {
         render::verification(&report)?;
     }
     Ok(ExitCode::from(report.exit_code()))
+}
+
+/// How long a verification takes before it says how far it is, and how often it says so.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PACE: Duration = Duration::from_millis(200);
+
+/// How far it is, on standard error where that is a terminal.
+struct Meter {
+    began: Instant,
+    shown: Option<Instant>,
+    on: bool,
+}
+
+impl Meter {
+    fn new() -> Self {
+        Self { began: Instant::now(), shown: None, on: std::io::stderr().is_terminal() }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        let due = self.shown.map_or(self.began + PATIENCE, |shown| shown + PACE);
+        if !self.on || Instant::now() < due {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let Progress { bytes, of } = progress;
+        let percent = bytes.saturating_mul(100) / of.max(1);
+        let rate = u128::from(bytes >> 20) * 1000 / self.began.elapsed().as_millis().max(1);
+        // What can't be shown is missed by nobody.
+        let _ = write!(std::io::stderr(), "\r\x1b[Kverifying: {percent} % of {} MiB, {rate} MiB/s", of >> 20);
+    }
+
+    /// Leaves the line to what follows.
+    fn clear(&self) {
+        if self.shown.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 fn print_json(report: &Report) -> Result<()> {

@@ -2,55 +2,43 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::disk::Disk;
 use crate::note::{Checkpoint, VerifyingKey};
+use crate::verify::copies::{self, Copied};
+use crate::verify::report::Findings;
 
-/// The largest file of checkpoints or keys, in bytes.
-const FILE_BYTES_MAX: usize = 256 << 20;
+/// The largest file of checkpoints, events or keys, in bytes; it is held in memory.
+const FILE_BYTES_MAX: usize = 1 << 30;
 
 /// A checkpoint that left the node.
 #[derive(Debug, Clone)]
 pub(crate) struct Anchor {
     pub(crate) file: PathBuf,
+    /// Where the event begins that carries it, in bytes.
+    pub(crate) offset: u64,
     pub(crate) checkpoint: Checkpoint,
 }
 
-/// Reads the checkpoints in a file: signed notes, one after the other, or JSON lines of which those of kind `checkpoint`
-/// carry a note. The error is for people.
-pub(crate) fn read(disk: &dyn Disk, file: &Path) -> Result<Vec<Anchor>, String> {
+/// Reads what left the node: signed notes, one after the other, or events, of which those of kind `checkpoint` carry a
+/// note. The error is for people.
+pub(super) fn read(
+    disk: &dyn Disk,
+    file: &Path,
+    findings: &mut Findings,
+) -> Result<(Vec<Anchor>, Vec<Copied>), String> {
     let bytes = disk.get(file, FILE_BYTES_MAX).map_err(|error| format!("{}: {error}", file.display()))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| format!("{}: {error}", file.display()))?;
-    let notes = if text.trim_start().starts_with('{') { from_json(text) } else { from_notes(text) };
-    let anchors = notes.into_iter().map(|checkpoint| Anchor { file: file.to_owned(), checkpoint });
-    let anchors: Vec<_> = anchors.collect();
-    if anchors.is_empty() {
-        return Err(format!("{}: there is no checkpoint in it", file.display()));
+    let (notes, copies) = if text.trim_start().starts_with('{') {
+        copies::read(file, text, findings)
+    } else {
+        (from_notes(text).into_iter().map(|note| (note, 0)).collect(), Vec::new())
+    };
+    let anchor = |(checkpoint, offset)| Anchor { file: file.to_owned(), offset, checkpoint };
+    let anchors: Vec<_> = notes.into_iter().map(anchor).collect();
+    if anchors.is_empty() && copies.is_empty() {
+        return Err(format!("{}: there is no checkpoint in it, and no entry", file.display()));
     }
-    Ok(anchors)
-}
-
-fn from_json(text: &str) -> Vec<Checkpoint> {
-    let mut found = Vec::new();
-    for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
-        // A line that a crash of the collector cut short ends the file.
-        let Ok(value) = value else { break };
-        if value.get("kind").and_then(Value::as_str) == Some("checkpoint") {
-            found.extend(note_within(&value));
-        }
-    }
-    found
-}
-
-/// The first text in a JSON value that is a checkpoint.
-fn note_within(value: &Value) -> Option<Checkpoint> {
-    match value {
-        Value::String(text) => Checkpoint::parse(text).ok(),
-        Value::Array(items) => items.iter().find_map(note_within),
-        Value::Object(fields) => fields.values().find_map(note_within),
-        _ => None,
-    }
+    Ok((anchors, copies))
 }
 
 fn from_notes(text: &str) -> Vec<Checkpoint> {

@@ -25,7 +25,6 @@ use crate::frame::{self, Fault, Found, HEADER_BYTES, Kind, MAGIC};
 use crate::hash::{Hash, sha256};
 use crate::note::{Checkpoint, Signed, VerifyingKey};
 use crate::payload::{self, Body};
-use crate::profile;
 use crate::segment::{Header, Window, is_zero};
 use crate::tree::leaf_hash;
 
@@ -187,7 +186,7 @@ impl Frame {
     fn examine(&mut self, bytes: &[u8], key: &VerifyingKey) {
         let body = bytes.get(self.body.clone()).unwrap_or_default();
         self.facts = match self.kind {
-            Kind::Envelope => Facts::Entry { leaf: leaf_hash(body), commitments: commitments(body) },
+            Kind::Envelope => Facts::Entry { leaf: leaf_hash(body), commitments: envelope::judged(body) },
             Kind::Payload => Facts::Payload(Body::parse(body).map(|body| Payload {
                 place: body.place,
                 length: body.text.len() as u64,
@@ -206,15 +205,6 @@ impl Frame {
             Kind::Header | Kind::Pad | Kind::Seal => return,
         };
     }
-}
-
-/// What an envelope commits to, or what is wrong with its form.
-fn commitments(envelope: &[u8]) -> Result<Vec<Commitment>, String> {
-    let outline = profile::outline(envelope, "pay").map_err(|violation| violation.to_string())?;
-    if !envelope::has_the_keys(&outline) {
-        return Err("the envelope has not the keys of one, in their order".to_owned());
-    }
-    envelope::commitments(&outline).ok_or_else(|| "pay is not as it is written".to_owned())
 }
 
 /// Why no more is read.
@@ -325,6 +315,7 @@ impl Segment {
                     let kind = here.get(4).copied().and_then(Kind::from_byte);
                     steps.push(Step::Broken { offset, fault, kind });
                     self.hash(base, bytes.get(..at).unwrap_or_default())?;
+                    self.offset = offset;
                     self.go_on_behind(offset + 1)?;
                     return Ok(Stretch { bytes, steps });
                 }

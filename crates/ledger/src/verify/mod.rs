@@ -1,14 +1,30 @@
 //! Whether a ledger is as it was written, and complete, as far as its files and what left the node can show.
 //!
-//! Reads files alone. A ledger that a gateway has locked is in use: what its last commit doesn't cover yet is no finding
-//! then, and the last line says so. The lock is asked for an instant, on the folder that holds `ledger/`.
+//! Reads files alone, and follows no links. A ledger that a gateway has locked is in use: what its last commit doesn't
+//! cover yet is no finding then, and the last line says so. The lock is asked for an instant, on the folder that holds
+//! `ledger/`.
+//!
+//! ```text
+//! anchors, copies   what left the node: keys, checkpoints, sinks' events
+//! frames            reads ahead; hashes, profile, signatures, in threads
+//! walk              the judge: order, tree, commits, segments; with
+//!   session, node     whether sessions, heartbeats and clocks make sense
+//!   against           whether what left the node says the same
+//! proof             what `prove` made, in place of a ledger
+//! report            what comes of it
+//! ```
 
+mod against;
 mod anchors;
+mod copies;
+mod frames;
+mod node;
 mod proof;
 mod report;
 mod session;
 mod walk;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +36,10 @@ pub use report::{Finding, LedgerSummary, Outcome, Report};
 
 use crate::disk::{Disk, FileSystem};
 use crate::note::{NOTE_BYTES_MAX, VerifyingKey};
+use against::Against;
 use anchors::Anchor;
+use copies::Copied;
+use node::State;
 use report::Findings;
 use walk::{Walk, Walked};
 
@@ -39,7 +58,7 @@ pub struct Inputs {
     pub proofs: Vec<PathBuf>,
     /// The file with the node's public key; else `keys/node.vkey` beside each ledger.
     pub public_key: Option<PathBuf>,
-    /// Files with checkpoints from elsewhere: signed notes, or the JSON lines of a file sink.
+    /// Files with what left the node: signed notes, or the JSON lines of a sink, whose entries are compared too.
     pub checkpoints: Vec<PathBuf>,
     /// A file with the public keys, one a line, of all nodes that there are.
     pub trust: Option<PathBuf>,
@@ -49,22 +68,42 @@ pub struct Inputs {
     pub require_anchor: bool,
 }
 
+/// How far a ledger is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that are judged.
+    pub bytes: u64,
+    /// Bytes that there are.
+    pub of: u64,
+}
+
 /// Verifies, on the machine's own disk.
 pub fn verify(inputs: &Inputs) -> Report {
-    verify_on(&(Arc::new(FileSystem) as Arc<dyn Disk>), inputs)
+    verify_watched(inputs, &mut |_| {})
+}
+
+/// As [`verify`], and shows how far it is, many times a second.
+pub fn verify_watched(inputs: &Inputs, watch: &mut dyn FnMut(Progress)) -> Report {
+    run(&(Arc::new(FileSystem) as Arc<dyn Disk>), inputs, watch)
 }
 
 /// Verifies, on any disk.
 pub fn verify_on(disk: &Arc<dyn Disk>, inputs: &Inputs) -> Report {
+    run(disk, inputs, &mut |_| {})
+}
+
+fn run(disk: &Arc<dyn Disk>, inputs: &Inputs, watch: &mut dyn FnMut(Progress)) -> Report {
     let mut run = Run {
         disk,
         inputs,
+        watch,
         findings: Findings::default(),
         ledgers: Vec::new(),
         unknown: Vec::new(),
         lines: Vec::new(),
         keys: Vec::new(),
         anchors: Vec::new(),
+        copies: Vec::new(),
     };
     run.read_inputs();
     for dir in &inputs.ledgers {
@@ -77,9 +116,15 @@ pub fn verify_on(disk: &Arc<dyn Disk>, inputs: &Inputs) -> Report {
     run.report()
 }
 
+/// Where the node keeps its public key.
+fn key_beside(ledger: &Path) -> PathBuf {
+    ledger.parent().unwrap_or(Path::new("")).join("keys/node.vkey")
+}
+
 struct Run<'a> {
     disk: &'a Arc<dyn Disk>,
     inputs: &'a Inputs,
+    watch: &'a mut dyn FnMut(Progress),
     findings: Findings,
     ledgers: Vec<LedgerSummary>,
     /// Why something could not be told.
@@ -88,6 +133,7 @@ struct Run<'a> {
     lines: Vec<String>,
     keys: Vec<VerifyingKey>,
     anchors: Vec<Anchor>,
+    copies: Vec<Copied>,
 }
 
 impl Run<'_> {
@@ -99,8 +145,11 @@ impl Run<'_> {
             }
         }
         for file in &self.inputs.checkpoints {
-            match anchors::read(&**self.disk, file) {
-                Ok(anchors) => self.anchors.extend(anchors),
+            match anchors::read(&**self.disk, file, &mut self.findings) {
+                Ok((anchors, copies)) => {
+                    self.anchors.extend(anchors);
+                    self.copies.extend(copies);
+                }
                 Err(error) => self.unknown.push(error),
             }
         }
@@ -119,16 +168,19 @@ impl Run<'_> {
         let live = dir.parent().is_some_and(|parent| {
             self.disk.is_locked(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
         });
-        if !names.iter().any(|name| name == "seg") {
-            let segments = dir.join("seg");
+        let segments = dir.join("seg");
+        if let Err(error) = self.disk.list(&segments)
+            && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+        {
             return self.findings.push(Finding::new("SEGGAP", "there is no segment").at(&segments, 0));
         }
         let mut tries = 0;
         let (walked, found) = loop {
             tries += 1;
             let mut found = Findings::default();
-            let walk = Walk::new(self.disk, &key, live, &self.anchors, &mut found);
-            let walked = walk.ledger(&dir.join("seg"));
+            let against = Against::new(&key, &self.anchors, &self.copies);
+            let walk = Walk::new(self.disk, &key, live, against, &mut found);
+            let walked = walk.ledger(&segments, &mut *self.watch);
             // What is being written while it is read may look broken once; what is broken stays so.
             if found.len() == 0 || !live || tries == LIVE_TRIES {
                 break (walked, found);
@@ -143,7 +195,7 @@ impl Run<'_> {
 
     /// The key that a ledger must be signed with: by its name among those given, else the one beside it.
     fn key_of(&mut self, dir: &Path) -> Option<VerifyingKey> {
-        let origin = self.disk.get(&dir.join("origin"), NOTE_BYTES_MAX).unwrap_or_default();
+        let origin = self.small(&dir.join("origin")).unwrap_or_default();
         let origin = std::str::from_utf8(&origin).unwrap_or_default().trim_end();
         if let Some(key) = self.keys.iter().find(|key| key.name == origin) {
             return Some(key.clone());
@@ -152,14 +204,19 @@ impl Run<'_> {
         if let ([key], true) = (&*self.keys, self.inputs.public_key.is_some()) {
             return Some(key.clone());
         }
-        let beside = dir.parent().unwrap_or(Path::new("")).join("keys/node.vkey");
-        match anchors::keys(&**self.disk, &beside) {
+        match anchors::keys(&**self.disk, &key_beside(dir)) {
             Ok(keys) => keys.into_iter().next(),
             Err(error) => {
                 self.unknown.push(format!("no public key is given, and none is beside the ledger: {error}"));
                 None
             }
         }
+    }
+
+    /// A small file of the ledger, where it is one.
+    fn small(&self, path: &Path) -> Option<Vec<u8>> {
+        // What is no plain file may never end, or not even begin.
+        if self.disk.is_plain(path) { self.disk.get(path, NOTE_BYTES_MAX).ok() } else { None }
     }
 
     /// The files beside the segments.
@@ -170,12 +227,16 @@ impl Run<'_> {
         ];
         for (name, code, content, wrong) in expected {
             let path = dir.join(name);
-            let same = self.disk.get(&path, NOTE_BYTES_MAX).is_ok_and(|bytes| bytes == content.as_bytes());
-            if !same {
-                let message =
-                    if names.iter().any(|there| there == name) { wrong } else { "this file is missing" };
-                self.findings.push(Finding::new(code, message).at(&path, 0));
-            }
+            let finding = if !names.iter().any(|there| there == name) {
+                Finding::new(code, "this file is missing")
+            } else if !self.disk.is_plain(&path) {
+                Finding::new("TRAIL", walk::NOT_PLAIN)
+            } else if self.small(&path).is_none_or(|bytes| bytes != content.as_bytes()) {
+                Finding::new(code, wrong)
+            } else {
+                continue;
+            };
+            self.findings.push(finding.at(&path, 0));
         }
         for name in names.iter().filter(|name| !["origin", "log.vkey", "seg"].contains(&name.as_str())) {
             let finding = Finding::new("TRAIL", "this file is none of the ledger's");
@@ -213,6 +274,10 @@ impl Run<'_> {
             line +=
                 &format!("; {open} sessions were never closed, the next start of the gateway will say so");
         }
+        let given = self.inputs.public_key.iter().chain(&self.inputs.trust);
+        if given.into_iter().all(|file| *file == key_beside(dir)) {
+            line += "; judged by the node's own copy of its key";
+        }
         self.lines.push(line);
         self.ledgers.push(LedgerSummary {
             origin: key.name.clone(),
@@ -226,13 +291,17 @@ impl Run<'_> {
 
     /// With the time given, a log that fell silent is one whose end may be missing.
     fn judge_age(&mut self, dir: &Path, walked: &Walked) {
-        let (Some(now), Some(beat)) = (self.inputs.now, &walked.sense.beat) else { return };
+        let (Some(now), Some(beat)) = (self.inputs.now, walked.sense.beat()) else { return };
         let age = now.as_nanos().saturating_sub(beat.time);
         if walked.sense.closed || age <= beat.patience() {
             return;
         }
         let last = Timestamp::from_nanos(beat.time);
-        let why = if beat.stopped { "it says that the gateway stopped" } else { "the end may be cut off" };
+        let why = if beat.state == State::Stopped {
+            "it says that the gateway stopped"
+        } else {
+            "the end may be cut off"
+        };
         let message = format!("the last heartbeat is of {last}, {} s ago: {why}", age / 1_000_000_000);
         self.findings.push(Finding::new("TRUNC", message).at(dir, 0));
     }
@@ -281,12 +350,14 @@ impl Run<'_> {
             }
         }
         for file in &self.inputs.checkpoints {
-            let mut of_file = self.anchors.iter().filter(|anchor| anchor.file == *file).peekable();
-            let known =
-                |anchor: &Anchor| self.ledgers.iter().any(|ledger| ledger.origin == anchor.checkpoint.origin);
+            let notes = self.anchors.iter().filter(|anchor| anchor.file == *file);
+            let notes = notes.map(|anchor| &*anchor.checkpoint.origin);
+            let copies = self.copies.iter().filter(|copy| *copy.file == **file).map(|copy| &*copy.origin);
+            let mut of_file = notes.chain(copies).peekable();
+            let known = |origin: &str| self.ledgers.iter().any(|ledger| ledger.origin == origin);
             let read = of_file.peek().is_some();
             if read && !self.ledgers.is_empty() && !of_file.any(known) {
-                let message = "no checkpoint in this file is of a ledger that was given";
+                let message = "nothing in this file is of a ledger that was given";
                 self.findings.push(Finding::new("ORIGIN", message).at(file, 0));
             }
         }

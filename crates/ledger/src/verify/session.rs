@@ -1,24 +1,24 @@
-//! Whether the entries make sense: each session from its opening to its close, and the node's own heartbeats and clocks.
+//! Whether the entries make sense: each session from its opening to its close, operation by operation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
-use std::time::Duration;
 
-use verbatim_core::SessionId;
 use verbatim_core::event::kind;
+use verbatim_core::{CloseReason, SessionId};
 
 use crate::chain::{Chain, is_of_a_session};
 use crate::envelope::Head;
 use crate::hash::Hash;
 use crate::heartbeat::kind as own;
-use crate::profile::Json;
-use crate::sequencer::CLOCK_BOUND_NANOS;
+use crate::profile::{self, Json};
+use crate::verify::node::{Beat, Node, State};
 use crate::verify::report::{Finding, Findings};
 
-/// How far wall clock and boot clock may part between two heartbeats.
-const DRIFT_NANOS: u128 = 2_000_000_000;
-/// How much longer than its interval a heartbeat may take, where three intervals are less.
-const LATE_NANOS: u64 = 5_000_000_000;
+/// How many operations of a session may be recorded before one that came earlier: those of a session that has several
+/// under way.
+const AHEAD_MAX: usize = 4096;
+/// How many sessions that closed since a heartbeat are remembered; with more, its list is not judged.
+const CLOSED_MAX: usize = 1 << 16;
 
 /// Where an entry stands.
 #[derive(Clone, Copy)]
@@ -30,45 +30,61 @@ pub(super) struct Place<'a> {
 struct OpenSession {
     chain: Chain,
     boot: String,
-    /// The last entry that is no chunk: what its payload goes on in answers it.
-    last_entry: u64,
+    /// The last entry that is no chunk, and its operation: what its payload goes on in answers it.
+    last_entry: (u64, Option<u64>),
+    /// The last chunk of an operation.
+    last_chunk: Option<u64>,
+    numbers: Numbers,
 }
 
-/// A heartbeat that was seen.
-#[derive(Clone)]
-pub(super) struct Beat {
-    pub(super) time: u64,
-    mono: u64,
-    pub(super) every: Duration,
-    /// It is the last of its process.
-    pub(super) stopped: bool,
+/// The operations' places in their session: each once, without gaps, not always in order.
+struct Numbers {
+    next: u64,
+    /// Those behind `next`.
+    ahead: BTreeSet<u64>,
 }
 
-impl Beat {
-    /// How long until the next one is missed, in nanoseconds.
-    pub(super) fn patience(&self) -> u64 {
-        let every = u64::try_from(self.every.as_nanos()).unwrap_or(u64::MAX);
-        every.saturating_mul(3).max(every.saturating_add(LATE_NANOS))
+impl Numbers {
+    /// Takes a number; says what is wrong with it.
+    fn take(&mut self, number: u64) -> Option<(&'static str, String)> {
+        if number < self.next || !self.ahead.insert(number) {
+            return Some(("DUP", format!("operation {number} is here twice")));
+        }
+        let missing = self.missing().filter(|_| self.ahead.len() > AHEAD_MAX);
+        while self.ahead.remove(&self.next) {
+            self.next += 1;
+        }
+        missing.map(|(from, to)| {
+            self.next = to;
+            ("SSEQGAP", gap(from, to))
+        })
+    }
+
+    /// The first gap, up to where it ends.
+    fn missing(&self) -> Option<(u64, u64)> {
+        self.ahead.first().filter(|first| **first > self.next).map(|first| (self.next, *first))
+    }
+}
+
+fn gap(from: u64, to: u64) -> String {
+    if to - from == 1 {
+        format!("operation {from} of the session is missing")
+    } else {
+        format!("operations {from} to {} of the session are missing", to - 1)
     }
 }
 
 /// What is known of all entries so far.
 #[derive(Default)]
 pub(super) struct Sense {
-    node: Chain,
+    node: Node,
+    /// The entries of no session.
+    chain: Chain,
     open: HashMap<SessionId, OpenSession>,
+    /// Sessions that closed since the last heartbeat, and since the one before it.
+    closed_lately: [HashSet<SessionId>; 2],
     pub(super) sessions: u64,
     pub(super) operations: u64,
-    boot: String,
-    last_time: u64,
-    last_mono: u64,
-    pub(super) beat: Option<Beat>,
-    /// A `clock` or `recovery` since the last heartbeat explains a gap.
-    explained: bool,
-    /// The clock went back and nothing said so yet; the heartbeats since.
-    back: Option<(Finding, u32)>,
-    /// The last entry is a heartbeat that says that the process stops.
-    stopped: bool,
     /// The log was ended.
     pub(super) closed: bool,
 }
@@ -79,49 +95,56 @@ impl Sense {
         self.open.len()
     }
 
-    /// Judges an entry.
+    /// The last heartbeat.
+    pub(super) const fn beat(&self) -> Option<&Beat> {
+        self.node.beat.as_ref()
+    }
+
+    /// Takes a checkpoint of the log.
+    pub(super) fn committed(&mut self, size: u64, root: Hash) {
+        self.node.committed(size, root);
+    }
+
+    /// Judges an entry, `body` being its envelope; says what state it states, if it is a heartbeat.
     pub(super) fn entry(
         &mut self,
         head: &Head<'_>,
-        json: &Json<'_>,
+        body: &[u8],
         leaf: Hash,
         place: Place<'_>,
         findings: &mut Findings,
-    ) {
+    ) -> Option<State> {
         let mut report = |code, message: String| {
             let finding = Finding::new(code, message).at(place.file, place.offset);
             findings.push(finding.of(head.session, head.operation()));
         };
-        self.clocks(head, &mut report);
+        self.node.clocks(head, &mut report);
         match head.session {
             None => {
-                place_in_chain(&mut self.node, head, leaf, &mut report);
+                place_in_chain(&mut self.chain, head, leaf, &mut report);
                 if is_of_a_session(head.kind) {
                     report("STATE", format!("entry {}: a {} of no session", head.index, head.kind));
                 }
             }
-            Some(id) => self.of_session(id, head, json, leaf, &mut report),
+            Some(id) => self.of_session(id, head, body, leaf, &mut report),
         }
-        self.stopped = false;
         match head.kind {
-            own::HEARTBEAT => self.heartbeat(head, json, &mut report),
-            own::CLOCK | own::RECOVERY => {
-                self.explained = true;
-                self.back = None;
-            }
+            own::HEARTBEAT => return self.heartbeat(head, body, &mut report),
+            own::CLOCK | own::RECOVERY => self.node.explained(),
             own::LOG_CLOSE => {
                 self.closed = true;
                 self.unclosed(|_| true, "when the log was closed", &mut report);
             }
             _ => {}
         }
+        None
     }
 
     fn of_session(
         &mut self,
         id: SessionId,
         head: &Head<'_>,
-        json: &Json<'_>,
+        body: &[u8],
         leaf: Hash,
         report: &mut impl FnMut(&'static str, String),
     ) {
@@ -143,98 +166,70 @@ impl Sense {
         let session = self.open.entry(id).or_insert_with(|| OpenSession {
             chain: Chain::default(),
             boot: head.boot.to_owned(),
-            last_entry: index,
+            last_entry: (index, None),
+            last_chunk: None,
+            numbers: Numbers { next: 1, ahead: BTreeSet::new() },
         });
+        place_in_chain(&mut session.chain, head, leaf, report);
+        session.judge(head, body, report);
         let chain = &mut session.chain;
-        place_in_chain(chain, head, leaf, report);
-        let answered = head.answers.filter(|entry| chain.intents.contains_key(entry));
-        match head.kind {
-            kind::INTENT if !chain.authorized => {
-                report("NOAUTHZ", format!("entry {index}: an operation before anything let the session in"));
-            }
-            kind::OUTCOME | kind::ABORT if answered.is_none() => {
-                report("ORPHAN", format!("entry {index}: {} of no open operation", head.kind));
-            }
-            kind::CHUNK if answered.is_none() && head.answers != Some(session.last_entry) => {
-                report("ORPHAN", format!("entry {index}: a chunk of no open operation"));
-            }
-            kind::SESSION_CLOSE => close(chain, head, json, report),
-            _ => {}
-        }
-        if head.kind != kind::CHUNK {
-            session.last_entry = index;
-        }
         let (next, last) = (chain.next, chain.last);
         chain.advance(head.kind, index, head.answers, head.operation(), leaf);
         (chain.next, chain.last) = (next, last);
         if chain.closed {
             self.open.remove(&id);
-        }
-    }
-
-    fn clocks(&mut self, head: &Head<'_>, report: &mut impl FnMut(&'static str, String)) {
-        let index = head.index;
-        if head.boot != self.boot {
-            let first = self.boot.is_empty();
-            if !first && !self.stopped && head.kind != own::RECOVERY {
-                report(
-                    "HBGAP",
-                    format!("entry {index}: a new process began, and nothing says how the one before ended"),
-                );
+            if let [lately, _] = &mut self.closed_lately
+                && lately.len() <= CLOSED_MAX
+            {
+                lately.insert(id);
             }
-            head.boot.clone_into(&mut self.boot);
-            self.explained = true;
-        } else if head.mono < self.last_mono {
-            report("CLOCKBACK", format!("entry {index}: the boot clock went back"));
         }
-        if head.time.saturating_add(CLOCK_BOUND_NANOS) < self.last_time && self.back.is_none() {
-            let seconds = (self.last_time - head.time) / 1_000_000_000;
-            let message = format!("entry {index}: the clock went back by {seconds} s, and no entry says so");
-            self.back = Some((Finding::new("CLOCKBACK", message), 0));
-        }
-        (self.last_time, self.last_mono) = (head.time, head.mono);
     }
 
-    fn heartbeat(&mut self, head: &Head<'_>, json: &Json<'_>, report: &mut impl FnMut(&'static str, String)) {
-        let index = head.index;
-        let state = json.get("state").and_then(Json::text).unwrap_or_default();
-        let every = json.get("every_ms").and_then(Json::unsigned).unwrap_or_default();
-        self.stopped = state == "stopped";
-        if state == "started" {
-            let boot = self.boot.clone();
+    fn heartbeat(
+        &mut self,
+        head: &Head<'_>,
+        body: &[u8],
+        report: &mut impl FnMut(&'static str, String),
+    ) -> Option<State> {
+        let json = profile::parse(body).ok()?;
+        let state = self.node.heartbeat(head, &json, report);
+        if state == State::Started {
+            let boot = self.node.boot.clone();
             self.unclosed(|session| session.boot != boot, "when a new process began", report);
         }
-        let beat = Beat {
-            time: head.time,
-            mono: head.mono,
-            every: Duration::from_millis(every),
-            stopped: self.stopped,
-        };
-        if let Some(last) = self.beat.replace(beat)
-            && !self.explained
-        {
-            let passed = head.mono.saturating_sub(last.mono);
-            let went = i128::from(head.time) - i128::from(last.time);
-            if passed > last.patience() {
-                let seconds = passed / 1_000_000_000;
-                report(
-                    "HBGAP",
-                    format!("entry {index}: {seconds} s without a heartbeat, and no entry says why"),
-                );
-            }
-            if (went - i128::from(passed)).unsigned_abs() > DRIFT_NANOS {
-                let message = "wall clock and boot clock part, and no entry says so";
-                report("HBGAP", format!("entry {index}: {message}"));
+        self.listed(head, &json, report);
+        Some(state)
+    }
+
+    /// The sessions that a heartbeat lists as open were, with at least the entries that it says.
+    fn listed(&mut self, head: &Head<'_>, json: &Json<'_>, report: &mut impl FnMut(&'static str, String)) {
+        let index = head.index;
+        let [lately, before] = &mut self.closed_lately;
+        let judged = lately.len() <= CLOSED_MAX && before.len() <= CLOSED_MAX;
+        for listed in json.get("open").and_then(Json::list).unwrap_or_default().iter().filter(|_| judged) {
+            let id = listed.get("sid").and_then(Json::text).and_then(|id| id.parse::<SessionId>().ok());
+            let (Some(id), Some(last)) = (id, listed.get("sseq").and_then(Json::unsigned)) else {
+                report("PROFILE", format!("entry {index}: open is not as it is written"));
+                continue;
+            };
+            match self.open.get(&id) {
+                Some(session) if session.chain.next <= last => {
+                    let there = session.chain.next;
+                    let message = format!("session {id} had {} entries by then, here are {there}", last + 1);
+                    report("SSEQGAP", format!("entry {index}: {message}"));
+                }
+                Some(_) => {}
+                // It closed while the heartbeat was on its way.
+                None if lately.contains(&id) || before.contains(&id) => {}
+                None => {
+                    let message = format!("session {id} was open by then, and is not in the record");
+                    report("STATE", format!("entry {index}: {message}"));
+                }
             }
         }
-        self.explained = false;
-        if let Some((finding, beats)) = &mut self.back {
-            *beats += 1;
-            if *beats > 1 {
-                report(finding.code, std::mem::take(&mut finding.message));
-                self.back = None;
-            }
-        }
+        std::mem::swap(lately, before);
+        lately.clear();
     }
 
     fn unclosed(
@@ -248,7 +243,9 @@ impl Sense {
         ids.sort();
         for id in ids {
             report("NOCLOSE", format!("session {id} was not closed {when}"));
-            self.open.remove(&id);
+            if let Some(session) = self.open.remove(&id) {
+                unanswered(&session.chain, report);
+            }
         }
     }
 
@@ -257,12 +254,88 @@ impl Sense {
         let mut report = |code, message: String| {
             findings.push(Finding::new(code, message).at(place.file, place.offset));
         };
-        if self.stopped {
+        if self.node.stopped {
             self.unclosed(|_| true, "when the process stopped", &mut report);
         }
-        if let Some((finding, _)) = self.back.take() {
-            report(finding.code, finding.message);
+        self.node.end(&mut report);
+    }
+}
+
+impl OpenSession {
+    /// Judges an entry of the session by those before it.
+    fn judge(&mut self, head: &Head<'_>, body: &[u8], report: &mut impl FnMut(&'static str, String)) {
+        let (index, operation) = (head.index, head.operation());
+        let answered = head.answers.and_then(|entry| self.chain.intents.get(&entry)).copied();
+        match head.kind {
+            kind::INTENT | kind::DENIED => {
+                if head.kind == kind::INTENT && !self.chain.authorized {
+                    report(
+                        "NOAUTHZ",
+                        format!("entry {index}: an operation before anything let the session in"),
+                    );
+                }
+                // A login that is refused has no operation.
+                let wrong = match operation {
+                    Some(number) => self.numbers.take(number),
+                    None if head.kind == kind::DENIED => None,
+                    None => Some(("STATE", "an operation without its place in the session".to_owned())),
+                };
+                if let Some((code, message)) = wrong {
+                    report(code, format!("entry {index}: {message}"));
+                }
+            }
+            kind::OUTCOME | kind::ABORT if answered.is_none() => {
+                report("ORPHAN", format!("entry {index}: {} of no open operation", head.kind));
+            }
+            kind::CHUNK if answered.is_none() => {
+                let (entry, of_entry) = self.last_entry;
+                let goes_on = head.answers == Some(entry) && operation == of_entry;
+                if !goes_on && (head.answers.is_none() || head.answers != self.last_chunk) {
+                    report("ORPHAN", format!("entry {index}: a chunk of no open operation"));
+                }
+            }
+            kind::OUTCOME | kind::ABORT | kind::CHUNK if answered != operation => {
+                let (says, answered) = (operation.unwrap_or_default(), answered.unwrap_or_default());
+                let message =
+                    format!("it says that it is of operation {says}, and answers operation {answered}");
+                report("ORPHAN", format!("entry {index}: {message}"));
+            }
+            kind::CHUNK => self.last_chunk = Some(index),
+            kind::SESSION_CLOSE => self.close(head, body, report),
+            _ => {}
         }
+        if head.kind != kind::CHUNK {
+            self.last_entry = (index, operation);
+        }
+    }
+
+    fn close(&self, head: &Head<'_>, body: &[u8], report: &mut impl FnMut(&'static str, String)) {
+        let json = profile::parse(body).unwrap_or(Json::Null);
+        unanswered(&self.chain, report);
+        for (name, count) in self.chain.counts.named() {
+            let stated = json.get(name).and_then(Json::unsigned);
+            if stated != Some(count) {
+                let stated = stated.map_or("nothing".to_owned(), |stated| stated.to_string());
+                report(
+                    "COUNT",
+                    format!("entry {}: the close states {stated} {name}, there are {count}", head.index),
+                );
+            }
+        }
+        // What was on its way to being recorded when the process ended was never forwarded.
+        let cut_short = [CloseReason::Crash, CloseReason::Drained].map(CloseReason::as_str);
+        let reason = json.get("reason").and_then(Json::text).unwrap_or_default();
+        if let Some((from, to)) = self.numbers.missing()
+            && !cut_short.contains(&reason)
+        {
+            report("SSEQGAP", format!("entry {}: {}", head.index, gap(from, to)));
+        }
+    }
+}
+
+fn unanswered(chain: &Chain, report: &mut impl FnMut(&'static str, String)) {
+    for (entry, operation) in &chain.intents {
+        report("NOOUTCOME", format!("operation {operation} (entry {entry}) has neither outcome nor abort"));
     }
 }
 
@@ -287,20 +360,4 @@ fn place_in_chain(
     }
     chain.next = head.sequence.saturating_add(1);
     chain.last = Some(leaf);
-}
-
-fn close(chain: &Chain, head: &Head<'_>, json: &Json<'_>, report: &mut impl FnMut(&'static str, String)) {
-    for (entry, operation) in &chain.intents {
-        report("NOOUTCOME", format!("operation {operation} (entry {entry}) has neither outcome nor abort"));
-    }
-    for (name, count) in chain.counts.named() {
-        let stated = json.get(name).and_then(Json::unsigned);
-        if stated != Some(count) {
-            let stated = stated.map_or("nothing".to_owned(), |stated| stated.to_string());
-            report(
-                "COUNT",
-                format!("entry {}: the close states {stated} {name}, there are {count}", head.index),
-            );
-        }
-    }
 }

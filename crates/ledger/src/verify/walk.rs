@@ -1,23 +1,25 @@
-//! Walks over one ledger, frame by frame, and never stops at a finding.
+//! Judges one ledger, frame by frame in its order, and never stops at a finding.
 
-use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use verbatim_core::{SessionId, Timestamp};
 
 use crate::disk::Disk;
-use crate::envelope::{self, Commitment, Head};
-use crate::frame::{self, Fault, Found, HEADER_BYTES, Kind, MAGIC};
-use crate::hash::{Hash, sha256};
+use crate::envelope::{Commitment, Head};
+use crate::frame::{Fault, Kind};
+use crate::hash::Hash;
+use crate::heartbeat::kind;
 use crate::note::{Checkpoint, Signed, VerifyingKey};
-use crate::payload::{self, Body};
-use crate::profile;
-use crate::segment::{self, Header, Seal, Window, is_zero};
-use crate::tree::{Frontier, leaf_hash};
-use crate::verify::anchors::Anchor;
+use crate::payload::Body;
+use crate::profile::{self, Json};
+use crate::segment::{self, Header, Seal};
+use crate::tree::Frontier;
+use crate::verify::Progress;
+use crate::verify::against::Against;
+use crate::verify::frames::{self, Facts, Frame, Payload, Read, Step, Stretch};
+use crate::verify::node::State;
 use crate::verify::report::{Finding, Findings};
 use crate::verify::session::{Place, Sense};
 
@@ -34,13 +36,16 @@ pub(super) struct Walked {
     pub(super) uncommitted: u64,
 }
 
-/// A payload frame whose envelope is still to come.
-struct Payload {
-    place: payload::Place,
+/// Of a link, a folder or a device where a file of the ledger is to be.
+pub(super) const NOT_PLAIN: &str = "this is no file of its own";
+
+/// The segment that is walked over.
+#[derive(Clone, Copy, Default)]
+struct Segment {
     length: u64,
-    ct_sha256: Hash,
-    salt_commit: Hash,
-    offset: u64,
+    is_last: bool,
+    /// The length that its header states.
+    stated: Option<u64>,
 }
 
 pub(super) struct Walk<'a> {
@@ -48,9 +53,11 @@ pub(super) struct Walk<'a> {
     key: &'a VerifyingKey,
     live: bool,
     findings: &'a mut Findings,
-    /// Anchors that are still to be compared, the smallest first.
-    anchors: VecDeque<&'a Anchor>,
+    against: Against<'a>,
     file: PathBuf,
+    segment: Segment,
+    /// The next segment's number.
+    due: u64,
     tree: Frontier,
     expected: u64,
     /// The first entry of the segment.
@@ -66,8 +73,6 @@ pub(super) struct Walk<'a> {
     broken: bool,
     /// How many findings there were at the last commit.
     findings_committed: usize,
-    /// Entry indexes at which processes began.
-    starts: Vec<u64>,
     walked: Walked,
 }
 
@@ -76,11 +81,9 @@ impl<'a> Walk<'a> {
         disk: &'a Arc<dyn Disk>,
         key: &'a VerifyingKey,
         live: bool,
-        anchors: &'a [Anchor],
+        against: Against<'a>,
         findings: &'a mut Findings,
     ) -> Self {
-        let mut anchors: Vec<_> = anchors.iter().filter(|a| a.checkpoint.origin == key.name).collect();
-        anchors.sort_by_key(|anchor| anchor.checkpoint.size);
         let tree = Frontier::default();
         let root = tree.root();
         let walked =
@@ -91,8 +94,10 @@ impl<'a> Walk<'a> {
             live,
             findings_committed: findings.len(),
             findings,
-            anchors: anchors.into(),
+            against,
             file: PathBuf::new(),
+            segment: Segment::default(),
+            due: 0,
             tree,
             expected: 0,
             first: 0,
@@ -102,35 +107,49 @@ impl<'a> Walk<'a> {
             time: Timestamp::from_nanos(0),
             tail: 0,
             broken: false,
-            starts: Vec::new(),
             walked,
         }
     }
 
     /// Walks over all segments in `dir`.
-    pub(super) fn ledger(mut self, dir: &Path) -> io::Result<Walked> {
+    pub(super) fn ledger(mut self, dir: &Path, watch: &mut dyn FnMut(Progress)) -> io::Result<Walked> {
         let names = self.disk.list(dir)?;
-        let numbers: Vec<_> = names.iter().filter_map(|name| segment::number(name)).collect();
+        let numbered = |name: &String| segment::number(name).map(|number| (number, dir.join(name)));
+        let mut segments: Vec<_> = names.iter().filter_map(numbered).collect();
         for name in names.iter().filter(|name| segment::number(name).is_none()) {
             self.findings
                 .push(Finding::new("TRAIL", "this file is none of the ledger's").at(&dir.join(name), 0));
         }
-        if numbers.is_empty() {
+        if segments.is_empty() {
             self.findings.push(Finding::new("SEGGAP", "there is no segment").at(dir, 0));
         }
-        let mut due = 0;
-        self.compare_anchors();
-        for number in &numbers {
-            self.file = dir.join(segment::file_name(*number));
-            if *number != due {
-                let message = format!("segments {due} to {} are missing", number.saturating_sub(1));
-                self.report("SEGGAP", 0, message);
+        segments.retain(|(_, path)| {
+            let plain = self.disk.is_plain(path);
+            if !plain {
+                self.findings.push(Finding::new("TRAIL", NOT_PLAIN).at(path, 0));
             }
-            due = number + 1;
-            let window = Window::new(self.disk.open_read(&self.file)?);
-            self.segment(window, *number, numbers.last() == Some(number))?;
+            plain
+        });
+        let mut progress = Progress { bytes: 0, of: 0 };
+        for (_, path) in &segments {
+            progress.of += self.disk.open_read(path)?.length()?;
         }
-        self.finish();
+        self.against.reached(&self.tree, self.time, self.findings);
+        let (disk, key, live) = (self.disk, self.key, self.live);
+        frames::read(disk, &segments, key, live, |read| match read {
+            Read::Begin { file, number, length, header, is_last } => {
+                self.file = file;
+                self.begin(number, length, is_last, header);
+            }
+            Read::Stretch(stretch) => {
+                progress.bytes += stretch.len();
+                watch(progress);
+                self.stretch(stretch);
+            }
+            Read::End { offset, sealed } => self.segment_end(offset, sealed),
+        })?;
+        self.against.end(self.tree.size(), self.findings);
+        self.walked.anchored = self.against.anchored();
         Ok(self.walked)
     }
 
@@ -138,24 +157,38 @@ impl<'a> Walk<'a> {
         self.findings.push(Finding::new(code, message).at(&self.file, offset));
     }
 
-    fn segment(&mut self, mut window: Window, number: u64, is_last: bool) -> io::Result<()> {
-        let file = Arc::clone(window.file());
-        let length = file.length()?;
-        self.first = self.expected;
-        let header = self.header(&mut window, number)?;
-        let mut offset = header.as_ref().map_or(0, |(_, length)| *length);
-        self.tail = offset;
-        let mut sealed = false;
-        // Files are listed before they are read, so that a live ledger's segments but the last are sealed.
-        while offset < length {
-            let step = self.step(&mut window, offset, length, sealed)?;
-            sealed |= step.seal;
-            match step.next {
-                Some(next) => offset = next,
-                None => break,
-            }
+    fn begin(&mut self, number: u64, length: u64, is_last: bool, header: Option<(Header, u64)>) {
+        if number != self.due {
+            let message = format!("segments {} to {} are missing", self.due, number.saturating_sub(1));
+            self.report("SEGGAP", 0, message);
         }
-        let stated = header.map(|(header, _)| header.length);
+        self.due = number.saturating_add(1);
+        self.first = self.expected;
+        self.segment = Segment { length, is_last, stated: header.as_ref().map(|(header, _)| header.length) };
+        let Some((header, end)) = header else {
+            self.tail = 0;
+            self.report("SEGORDER", 0, "the segment does not begin with its header");
+            return;
+        };
+        self.tail = end;
+        if header.origin != self.key.name {
+            self.report("ORIGIN", 0, format!("the segment is of {}", header.origin));
+        }
+        if header.segment != number {
+            self.report("SEGORDER", 0, format!("this is segment {}", header.segment));
+        }
+        if header.first != self.expected {
+            let message = format!("begins with entry {} instead of {}", header.first, self.expected);
+            self.report("SEGORDER", 0, message);
+        }
+        if header.previous_commit != self.last_commit {
+            self.report("SEGORDER", 0, "the last commit before it is not the one it names");
+        }
+    }
+
+    fn segment_end(&mut self, offset: u64, sealed: bool) {
+        let Segment { length, is_last, stated } = self.segment;
+        // Files are listed before they are read, so that a live ledger's segments but the last are sealed.
         let whole = stated.is_none_or(|stated| stated == length) || (sealed && offset == length);
         if !whole {
             let stated = stated.unwrap_or_default();
@@ -166,8 +199,10 @@ impl<'a> Walk<'a> {
         }
         if is_last {
             self.end_of_last();
+        } else if let Some(first) = self.payload.first() {
+            self.report("PAYCT", first.offset, "payload without an entry");
+            self.payload.clear();
         }
-        Ok(())
     }
 
     /// Judges what stands behind the last commit of the last segment.
@@ -194,154 +229,73 @@ impl<'a> Walk<'a> {
         self.walked.sense.end(Place { file: &file, offset: self.tail }, self.findings);
     }
 
-    fn header(&mut self, window: &mut Window, number: u64) -> io::Result<Option<(Header, u64)>> {
-        let parsed = match window.frame(0)? {
-            Found::Frame(frame) if frame.kind == Kind::Header => {
-                Header::parse(frame.body).map(|header| (header, frame.length as u64))
+    fn stretch(&mut self, mut stretch: Stretch) {
+        for step in std::mem::take(&mut stretch.steps) {
+            match step {
+                Step::Frame(frame) => {
+                    let body = stretch.body(&frame);
+                    self.frame(frame, body);
+                }
+                Step::Broken { offset, fault, kind } => {
+                    self.broken = true;
+                    let code = if fault == Fault::Cut { "TORN" } else { kind.map_or("LEAF", code_of) };
+                    self.report(code, offset, fault.to_string());
+                }
+                Step::Stray { offset, sealed } => {
+                    let code = if sealed { "SEAL" } else { "TRAIL" };
+                    self.report(code, offset, "data where there is none");
+                }
             }
-            _ => None,
-        };
-        let Some((header, length)) = parsed else {
-            self.report("SEGORDER", 0, "the segment does not begin with its header");
-            return Ok(None);
-        };
-        if header.origin != self.key.name {
-            self.report("ORIGIN", 0, format!("the segment is of {}", header.origin));
         }
-        if header.segment != number {
-            self.report("SEGORDER", 0, format!("this is segment {}", header.segment));
-        }
-        if header.first != self.expected {
-            let message = format!("begins with entry {} instead of {}", header.first, self.expected);
-            self.report("SEGORDER", 0, message);
-        }
-        if header.previous_commit != self.last_commit {
-            self.report("SEGORDER", 0, "the last commit before it is not the one it names");
-        }
-        Ok(Some((header, length)))
     }
 
-    /// Judges what stands at `offset`; says where to go on.
-    fn step(&mut self, window: &mut Window, offset: u64, length: u64, sealed: bool) -> io::Result<Step> {
-        if sealed {
-            return self.rest(window, offset, length, "SEAL");
-        }
-        let mut owned = Vec::new();
-        let (kind, fault, extent) = match window.frame(offset)? {
-            Found::End => return Ok(Step::END),
-            Found::Blank => return self.rest(window, offset, length, "TRAIL"),
-            Found::Broken(fault) => return self.broken(window, offset, length, fault),
-            Found::Frame(frame) => {
-                owned.extend_from_slice(frame.body);
-                (frame.kind, None, frame.length as u64)
-            }
-            Found::Damaged(frame, fault) => {
-                owned.extend_from_slice(frame.body);
-                (frame.kind, Some(fault), frame.length as u64)
-            }
-        };
+    fn frame(&mut self, frame: Frame, body: &[u8]) {
+        let Frame { kind, fault, offset, length, facts, .. } = frame;
         if let Some(fault) = fault {
             self.broken = true;
             let code = if fault == Fault::Checksum { code_of(kind) } else { "TRAIL" };
             let finding = Finding::new(code, fault.to_string()).at(&self.file, offset);
-            self.findings.push(whose(finding, kind, &owned));
+            self.findings.push(whose(finding, kind, body));
         }
-        match kind {
-            Kind::Envelope => self.envelope(&owned, offset),
-            Kind::Payload => self.payload_frame(&owned, offset),
-            Kind::Commit => self.commit(&owned, offset, offset + extent),
-            Kind::Header => self.report("SEGORDER", offset, "a second header"),
-            Kind::Pad if owned.iter().any(|byte| *byte != 0) => {
-                self.report("TRAIL", offset, "a pad that is not zero");
+        match facts {
+            Facts::Entry { leaf, commitments } => self.envelope(body, offset, leaf, commitments),
+            Facts::Payload(Some(payload)) => self.payload.push(payload),
+            Facts::Payload(None) => {
+                self.report("PAYCT", offset, "a payload frame without a place and a salt");
             }
-            Kind::Pad => {}
-            Kind::Seal => self.seal(window, &owned, offset)?,
+            Facts::Commit { sha256, checkpoint } => {
+                self.last_commit = Some(sha256);
+                self.commit(checkpoint, offset, offset + length);
+            }
+            Facts::Seal(sha256) => self.seal(body, offset, sha256),
+            Facts::None if kind == Kind::Header => self.report("SEGORDER", offset, "a second header"),
+            // The format has room for pads; version 1 writes none.
+            Facts::None => self.report("TRAIL", offset, "a pad, which nobody wrote"),
         }
-        Ok(Step { next: Some(offset + extent), seal: kind == Kind::Seal })
     }
 
-    /// Looks for anything but zeros from `offset` on; goes on at the next frame.
-    fn rest(
+    fn envelope(
         &mut self,
-        window: &mut Window,
+        body: &[u8],
         offset: u64,
-        length: u64,
-        code: &'static str,
-    ) -> io::Result<Step> {
-        let mut at = offset;
-        while at < length {
-            let piece = window.get(at, 64 << 10)?;
-            if piece.is_empty() {
-                break;
-            }
-            if !is_zero(piece)
-                && let Some(place) = piece.iter().position(|byte| *byte != 0)
-            {
-                let found = at + place as u64;
-                if self.live {
-                    return Ok(Step::END);
-                }
-                self.report(code, found, "data where there is none");
-                let next = self.next_frame(window, found, length)?;
-                return Ok(Step { next, seal: false });
-            }
-            at += piece.len() as u64;
-        }
-        Ok(Step::END)
-    }
-
-    fn broken(&mut self, window: &mut Window, offset: u64, length: u64, fault: Fault) -> io::Result<Step> {
-        let kind = window.get(offset, HEADER_BYTES)?.get(4).copied().and_then(Kind::from_byte);
-        self.broken = true;
-        let code = if fault == Fault::Cut { "TORN" } else { kind.map_or("LEAF", code_of) };
-        self.report(code, offset, fault.to_string());
-        let next = self.next_frame(window, offset + 1, length)?;
-        Ok(Step { next, seal: false })
-    }
-
-    /// Where the next whole frame begins.
-    fn next_frame(&self, window: &mut Window, from: u64, length: u64) -> io::Result<Option<u64>> {
-        let mut offset = from.next_multiple_of(frame::ALIGNMENT as u64);
-        while offset < length {
-            let head = window.get(offset, HEADER_BYTES)?;
-            if head.starts_with(&MAGIC) && matches!(window.frame(offset)?, Found::Frame(_)) {
-                return Ok(Some(offset));
-            }
-            offset += frame::ALIGNMENT as u64;
-        }
-        Ok(None)
-    }
-
-    fn payload_frame(&mut self, body: &[u8], offset: u64) {
-        let Some(body) = Body::parse(body) else {
-            self.report("PAYCT", offset, "a payload frame without a place and a salt");
-            return;
-        };
-        self.payload.push(Payload {
-            place: body.place,
-            length: body.text.len() as u64,
-            ct_sha256: sha256(&[body.stored]),
-            salt_commit: payload::salt_commit(&self.key.name, &body.place, body.salt, body.text),
-            offset,
-        });
-    }
-
-    fn envelope(&mut self, body: &[u8], offset: u64) {
-        let leaf = leaf_hash(body);
+        leaf: Hash,
+        commitments: Result<Vec<Commitment>, String>,
+    ) {
         self.tree.push(leaf);
-        let json = match profile::parse(body) {
-            Ok(json) => json,
-            Err(violation) => {
-                self.report("PROFILE", offset, violation.to_string());
-                self.skip_entry();
-                return;
+        let read = commitments.and_then(|commitments| {
+            let head = Head::parse(body);
+            let head = head.ok_or("the envelope has not the keys of one, in their order")?;
+            Ok((head, commitments))
+        });
+        let (head, commitments) = match read {
+            Ok(read) => read,
+            Err(message) => {
+                self.report("PROFILE", offset, message);
+                self.against.entry(self.expected, leaf, (None, None), self.findings);
+                self.payload.clear();
+                self.expected = self.expected.saturating_add(1);
+                return self.against.reached(&self.tree, self.time, self.findings);
             }
-        };
-        let head = Head::parse(body).filter(|_| envelope::has_the_keys(&json));
-        let Some(head) = head else {
-            self.report("PROFILE", offset, "the envelope has not the keys of one, in their order");
-            self.skip_entry();
-            return;
         };
         let operation = head.operation();
         let finding = |code, message: String| Finding::new(code, message).of(head.session, operation);
@@ -349,20 +303,19 @@ impl<'a> Walk<'a> {
         if head.origin != self.key.name {
             found.push(finding("ORIGIN", format!("entry {} is of {}", head.index, head.origin)));
         }
+        if (head.kind == kind::LOG_OPEN) != (head.index == 0) {
+            found.push(finding("STATE", format!("entry {}: a log begins with log_open, once", head.index)));
+        } else if head.kind == kind::LOG_OPEN && !names_key(body, self.key) {
+            found.push(finding("KEY", "the log was opened with another key".to_owned()));
+        }
         if head.index < self.expected {
             found.push(finding("DUP", format!("entry {} is here twice, or out of order", head.index)));
         } else if head.index > self.expected {
             let message = format!("entries {} to {} are missing", self.expected, head.index - 1);
             found.push(finding("IDXGAP", message));
         }
-        match envelope::commitments(&json) {
-            None => found.push(finding("PROFILE", "pay is not as it is written".to_owned())),
-            Some(commitments) => {
-                for (code, message, at) in self.compare_payload(&head, &commitments) {
-                    let place = at.unwrap_or(offset);
-                    self.findings.push(finding(code, message).at(&self.file, place));
-                }
-            }
+        for (code, message, at) in self.compare_payload(&head, &commitments) {
+            self.findings.push(finding(code, message).at(&self.file, at.unwrap_or(offset)));
         }
         for finding in found {
             self.findings.push(finding.at(&self.file, offset));
@@ -370,20 +323,12 @@ impl<'a> Walk<'a> {
         self.payload.clear();
         self.expected = head.index.saturating_add(1);
         self.time = Timestamp::from_nanos(head.time);
-        if head.kind == crate::heartbeat::kind::HEARTBEAT
-            && json.get("state").and_then(profile::Json::text) == Some("started")
-        {
-            self.starts.push(head.index);
+        let place = Place { file: &self.file, offset };
+        if self.walked.sense.entry(&head, body, leaf, place, self.findings) == Some(State::Started) {
+            self.against.started(head.index);
         }
-        self.walked.sense.entry(&head, &json, leaf, Place { file: &self.file, offset }, self.findings);
-        self.compare_anchors();
-    }
-
-    /// Passes over an entry that can't be read.
-    fn skip_entry(&mut self) {
-        self.payload.clear();
-        self.expected = self.expected.saturating_add(1);
-        self.compare_anchors();
+        self.against.entry(head.index, leaf, (head.session, operation), self.findings);
+        self.against.reached(&self.tree, self.time, self.findings);
     }
 
     fn compare_payload(
@@ -429,23 +374,28 @@ impl<'a> Walk<'a> {
             let message = format!("payload of another entry, in front of entry {}", head.index);
             found.push(("PAYCT", message, Some(stray.offset)));
         }
+        // Readers take the parts in the order in which they stand.
+        let pairs = self.payload.iter().zip(self.payload.iter().skip(1));
+        for (_, later) in pairs.filter(|(one, other)| one.place.part >= other.place.part) {
+            let message = format!("the parts of entry {} are not in their order", head.index);
+            found.push(("PAYCT", message, Some(later.offset)));
+        }
         if self.payload.len() > commitments.len() {
             found.push(("PAYCT", format!("more payload than entry {} has", head.index), None));
         }
         found
     }
 
-    fn commit(&mut self, body: &[u8], offset: u64, end: u64) {
-        self.last_commit = Some(sha256(&[body]));
-        let parsed = std::str::from_utf8(body).ok().map(Checkpoint::parse);
-        let Some(Ok(checkpoint)) = parsed else {
+    fn commit(&mut self, checkpoint: Option<(Checkpoint, Signed)>, offset: u64, end: u64) {
+        let Some((checkpoint, signed)) = checkpoint else {
+            self.walked.sense.committed(self.tree.size(), self.tree.root());
             self.report("SIG", offset, "the commit is no signed checkpoint");
             return;
         };
         if checkpoint.origin != self.key.name {
             self.report("ORIGIN", offset, format!("a checkpoint of {}", checkpoint.origin));
         }
-        match checkpoint.signed_by(self.key) {
+        match signed {
             Signed::Good => {}
             Signed::OtherKey => self.report("KEY", offset, "the checkpoint is signed by another key"),
             Signed::Bad => self.report("SIG", offset, "the checkpoint's signature is not the key's"),
@@ -453,11 +403,17 @@ impl<'a> Walk<'a> {
                 self.report("SIG", offset, "the checkpoint has no signature in this log's name")
             }
         }
-        if !self.payload.is_empty() {
-            self.report("PAYCT", offset, "payload without an entry");
+        if checkpoint.signatures() != 1 {
+            self.report("SIG", offset, "the checkpoint has other signatures than the log's own");
+        }
+        if let Some(first) = self.payload.first() {
+            self.report("PAYCT", first.offset, "payload without an entry");
             self.payload.clear();
         }
         let root = self.tree.root();
+        if self.tree.size() == self.walked.size && self.walked.size > 0 {
+            self.report("DUP", offset, "a second commit over the same entries");
+        }
         if (checkpoint.size != self.tree.size() || checkpoint.root != root) && !self.diverged {
             self.diverged = true;
             let message = format!(
@@ -469,6 +425,8 @@ impl<'a> Walk<'a> {
             );
             self.report("ROOT", offset, message);
         }
+        // As it is stated: what was changed before it is found by the root, once, and not by each heartbeat again.
+        self.walked.sense.committed(checkpoint.size, checkpoint.root);
         self.walked.size = self.tree.size();
         self.walked.root = root;
         self.walked.until = Some(self.time);
@@ -477,23 +435,11 @@ impl<'a> Walk<'a> {
         self.findings_committed = self.findings.len();
     }
 
-    fn seal(&mut self, window: &mut Window, body: &[u8], offset: u64) -> io::Result<()> {
+    fn seal(&mut self, body: &[u8], offset: u64, sha256: Hash) {
         let Some(seal) = Seal::parse(body) else {
             self.report("SEAL", offset, "the seal is not as it is written");
-            return Ok(());
+            return;
         };
-        let mut hasher = Sha256::new();
-        let mut at = 0;
-        while at < offset {
-            let wanted = usize::try_from(offset - at).unwrap_or(64 << 10).min(64 << 10);
-            let piece = window.get(at, wanted)?;
-            if piece.is_empty() {
-                break;
-            }
-            hasher.update(piece);
-            at += piece.len() as u64;
-        }
-        let sha256: Hash = hasher.finalize().into();
         let last = self.expected.checked_sub(1).filter(|last| *last >= self.first);
         let root_differs = seal.root != self.tree.root() && !self.diverged;
         if seal.sha256 != sha256 || seal.first != self.first || seal.last != last || root_differs {
@@ -502,65 +448,13 @@ impl<'a> Walk<'a> {
         if self.walked.size != self.tree.size() {
             self.report("SEAL", offset, "a seal over entries without a commit");
         }
-        Ok(())
     }
+}
 
-    /// Compares with the anchors of the size that was just reached.
-    fn compare_anchors(&mut self) {
-        while let Some(anchor) = self.anchors.front()
-            && anchor.checkpoint.size <= self.tree.size()
-        {
-            let anchor = *anchor;
-            self.anchors.pop_front();
-            let size = anchor.checkpoint.size;
-            match anchor.checkpoint.signed_by(self.key) {
-                Signed::Good => {}
-                _ => {
-                    let message = format!("the checkpoint of {size} entries is not signed by this log's key");
-                    self.findings.push(Finding::new("SIG", message).at(&anchor.file, 0));
-                    continue;
-                }
-            }
-            if size == self.tree.size() && anchor.checkpoint.root == self.tree.root() {
-                self.walked.anchored = Some((size, self.time));
-                continue;
-            }
-            let message = format!(
-                "a checkpoint of {size} entries says otherwise than the ledger: there are two histories; see {}",
-                anchor.file.display()
-            );
-            self.findings.push(Finding::new("FORK", message).at(&anchor.file, 0));
-            let agreed = self.walked.anchored.map_or(0, |(size, _)| size);
-            if let Some(start) =
-                self.starts.iter().find(|start| (agreed..size).contains(*start) && **start > 1)
-            {
-                let message = format!(
-                    "the node went on at entry {start} from an older state than it had signed before"
-                );
-                self.findings.push(Finding::new("ROLLBACK", message).at(&anchor.file, 0));
-            }
-        }
-    }
-
-    /// Judges the anchors that the ledger does not reach.
-    fn finish(&mut self) {
-        for anchor in std::mem::take(&mut self.anchors) {
-            let size = anchor.checkpoint.size;
-            let reached = self.tree.size();
-            let finding = if anchor.checkpoint.signed_by(self.key) == Signed::Good {
-                Finding::new(
-                    "TRUNC",
-                    format!("the log had {size} entries, here are {reached}: its end is cut off"),
-                )
-            } else {
-                Finding::new(
-                    "SIG",
-                    format!("the checkpoint of {size} entries is not signed by this log's key"),
-                )
-            };
-            self.findings.push(finding.at(&anchor.file, 0));
-        }
-    }
+/// Whether a `log_open` names this key.
+fn names_key(body: &[u8], key: &VerifyingKey) -> bool {
+    let json = profile::parse(body).unwrap_or(Json::Null);
+    json.get("vkey").and_then(Json::text) == Some(&key.to_string())
 }
 
 /// Says of a damaged frame whose it seems to be, as far as it can still be read.
@@ -577,16 +471,6 @@ fn whose(finding: Finding, kind: Kind, body: &[u8]) -> Finding {
         }
         _ => finding,
     }
-}
-
-/// Where to go on.
-struct Step {
-    next: Option<u64>,
-    seal: bool,
-}
-
-impl Step {
-    const END: Self = Self { next: None, seal: false };
 }
 
 /// What a damaged frame of this kind is called.

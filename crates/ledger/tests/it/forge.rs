@@ -8,7 +8,7 @@ use verbatim_ledger::disk::Disk;
 use verbatim_ledger::frame::{self, Found, Kind};
 use verbatim_ledger::note::SigningKey;
 use verbatim_ledger::tree::{Frontier, leaf_hash};
-use verbatim_ledger::verify::{Inputs, Report, verify_on};
+use verbatim_ledger::verify::{Finding, Inputs, Report, verify_on};
 use verbatim_ledger::{Checkpoint, Ledger, Settings};
 
 use crate::disk::SimDisk;
@@ -134,4 +134,44 @@ pub(crate) fn edit(frames: &mut Frames, place: usize, from: &str, to: &str) {
     let edited = text(&frames[place].1).replacen(from, to, 1);
     assert_ne!(edited.as_bytes(), frames[place].1, "{from} is not in {edited}");
     frames[place].1 = edited.into_bytes();
+}
+
+/// Gives the entries indexes without gaps.
+pub(crate) fn renumber(frames: &mut Frames) {
+    let mut index = 0;
+    for (kind, body) in frames {
+        if *kind == Kind::Envelope {
+            let text = String::from_utf8(body.clone()).unwrap();
+            let (before, rest) = text.split_once(r#""idx":"#).unwrap();
+            let (_, after) = rest.split_once(',').unwrap();
+            *body = format!(r#"{before}"idx":{index},{after}"#).into_bytes();
+            index += 1;
+        }
+    }
+}
+
+/// The place of the n-th payload frame.
+pub(crate) fn payload(frames: &Frames, n: usize) -> usize {
+    (0..frames.len()).filter(|place| frames[*place].0 == Kind::Payload).nth(n).unwrap()
+}
+
+/// The place of the first commit behind a frame.
+pub(crate) fn commit_behind(frames: &Frames, place: usize) -> usize {
+    (place..frames.len()).find(|place| frames[*place].0 == Kind::Commit).unwrap()
+}
+
+/// Where the frame at a place begins in the file.
+pub(crate) fn offset_of(frames: &Frames, place: usize) -> u64 {
+    frames[..place].iter().map(|(_, body)| frame::frame_bytes(body.len()) as u64).sum()
+}
+
+/// Expects a finding with this code at this place.
+#[track_caller]
+pub(crate) fn expect(report: &Report, code: &str, file: &str, offset: u64) {
+    let there = |finding: &&Finding| {
+        finding.code == code && finding.file.as_deref() == Some(file) && finding.offset == Some(offset)
+    };
+    let found = report.findings.iter().find(there);
+    assert!(found.is_some(), "no {code} at {file} {offset}: {:#?}", report.findings);
+    assert_eq!(report.exit_code(), 1);
 }
