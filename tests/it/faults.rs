@@ -12,10 +12,10 @@ use verbatim_testkit::idp::Fault;
 use crate::world::{World, refused};
 
 /// A file system of a few MiB in memory.
-struct SmallDisk(PathBuf);
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(mebibytes: u32) -> Self {
+    pub(crate) fn mount(mebibytes: u32) -> Self {
         let dir = tempfile::Builder::new().prefix("verbatim-disk").tempdir().unwrap().keep();
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"])
@@ -25,8 +25,13 @@ impl SmallDisk {
         Self(dir)
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Fills it to the last byte.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let mut filler = File::create(self.filler()).unwrap();
         while filler.write_all(&[0; 4096]).is_ok() {}
         while filler.write_all(&[0]).is_ok() {}

@@ -16,6 +16,9 @@
 //! | [`tls`] | both sides' TLS: SSLRequest, direct, ALPN, reload, downgrades |
 //! | [`large`] | results and content far larger than the memory that they may take |
 //! | [`hostile`] | peers that do not keep to the protocol |
+//! | [`memcached`] | the example of a protocol of one's own: its driver, the server's log against the record, who gets in |
+//! | [`mysql`] | MySQL and MariaDB: every driver, the server's general log against the record, who gets in, a crash |
+//! | [`redis`] | Redis: every driver, the server's MONITOR against the record, renewal, large values, a crash, a full disk |
 //! | [`tidy`] | the repository's own rules: names, inheritance, crate docs, direction of dependencies |
 
 mod wire;
@@ -27,8 +30,11 @@ mod faults;
 mod hostile;
 mod identity;
 mod large;
+mod memcached;
+mod mysql;
 mod quick;
 mod record;
+mod redis;
 mod tamper;
 mod tidy;
 mod tls;

@@ -17,10 +17,10 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const GSSENC_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
 
 /// A certificate for localhost, its key, and the authority behind it.
-struct Certificates(TempDir);
+pub(crate) struct Certificates(TempDir);
 
 impl Certificates {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let certificates = Self(tempfile::tempdir().unwrap());
         certificates.renew();
         certificates
@@ -45,11 +45,11 @@ impl Certificates {
         self.0.path().join(name)
     }
 
-    fn ca(&self) -> PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         self.path("ca.crt")
     }
 
-    fn configure(&self, config: Config) -> Config {
+    pub(crate) fn configure(&self, config: Config) -> Config {
         config.with(
             "gateway",
             &format!(

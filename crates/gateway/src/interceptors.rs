@@ -12,7 +12,12 @@ pub struct Interceptors(Vec<Arc<dyn Interceptor>>);
 impl Default for Interceptors {
     /// Those that ship. Another protocol is another line here, or [`with`](Self::with) in a binary of one's own.
     fn default() -> Self {
-        Self(vec![verbatim_postgres::interceptor()])
+        Self(vec![
+            verbatim_postgres::interceptor(),
+            verbatim_mysql::interceptor(),
+            verbatim_redis::interceptor(),
+            verbatim_http::interceptor(),
+        ])
     }
 }
 

@@ -157,7 +157,7 @@ impl Session {
             };
             match self.frontend.turn(&mut self.memory, view) {
                 Turn::Read | Turn::Stall => break,
-                Turn::Broken(..) => return false,
+                Turn::Broken(..) | Turn::Left => return false,
                 Turn::Batch(batch) => {
                     if !self.batch(batch) {
                         return false;
@@ -201,7 +201,7 @@ impl Session {
                 (Step::Bind(change), _) => Entry::Bind(change),
                 (Step::CloseStatement(change), _) => Entry::CloseStatement(change),
                 (Step::ClosePortal(change), _) => Entry::ClosePortal(change),
-                (Step::DescribeStatement(statement), _) => Entry::DescribeStatement(statement),
+                (Step::DescribeStatement(name), _) => Entry::DescribeStatement(name),
                 (Step::DescribePortal, _) => Entry::DescribePortal,
                 (Step::Sync, _) => {
                     self.discarding = false;

@@ -4,7 +4,7 @@
 //! It holds no policy, opens no files and writes no events: what decides and records is behind
 //! [`Gate`](verbatim_core::Gate) and the [`Operations`](verbatim_core::Operations) of a session. It re-encodes nothing: what is forwarded is
 //! forwarded as the bytes that came, and it asks nothing of the target by itself but its own login, a Flush where an answer
-//! must not wait for a Sync, the end of a COPY that it refused, and a cancel.
+//! must not wait for a Sync, the end of a COPY that it refused or whose client left, and a cancel.
 //!
 //! ```text
 //!  client                                    gateway                                             target
@@ -21,8 +21,13 @@
 //! Limits: a startup packet 10 000 bytes, a credential and a message as [`Limits`](verbatim_wire::Limits) says; 65 536 prepared statements and as
 //! many portals a session, and 256 MiB for each; 16 384 messages without an answer; 256 KiB of a batch without its Sync.
 //!
+//! Held back: a Parse until it is executed or its batch ends, for only then it is known whether it is an operation of its own;
+//! an Execute goes at once. So the target's `statement_timeout` does not run while a client pauses right after a Parse.
+//!
 //! Refused: replication, protocols other than 3.x, messages of unknown types, logins and cancel requests in clear where TLS
-//! is configured and the listener is not loopback. Not seen: what SQL hides from the wire. A statement that a function or a `DO` block
+//! is configured and the listener is not loopback. (Before version 17, libpq sends every cancel request in clear, psql's Ctrl-C
+//! too: whoever reads along could repeat it, so it has no effect there; statements end by `statement_timeout`, or with
+//! clients that cancel over TLS.) Not seen: what SQL hides from the wire. A statement that a function or a `DO` block
 //! prepares or deallocates changes what a name means without a word in the protocol.
 //!
 //! Specification: PostgreSQL 18 documentation, chapter 54 (frontend/backend protocol); RFC 7628 (OAUTHBEARER).

@@ -1,7 +1,8 @@
 //! Messages from the client → operations: which bytes may go to the target together, and what they ask for.
 //!
 //! Bytes are cut at the ends of batches (Sync, Flush, Query, FunctionCall, Terminate), because only there is it known
-//! whether a Parse is executed (`execute`) or not (`prepare`); a batch that grows beyond [`HELD_MAX`] is cut where it is.
+//! whether a Parse is executed (`execute`) or not (`prepare`); a batch that grows beyond [`HELD_MAX`] is cut where it is,
+//! and one whose client pauses before its end where [`Held`] says.
 //! Nothing is re-encoded: a [`Batch`] is the bytes as they came, and for each message in them what it does.
 //!
 //! ```text
@@ -11,6 +12,7 @@
 //! Where a name's meaning depends on an answer that has not come, or COPY data on whether the target wants any, parsing
 //! stalls until it has ([`Turn::Stall`]).
 
+mod held;
 mod message;
 mod names;
 mod renames;
@@ -22,6 +24,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use verbatim_core::{Operation, Parameter, Refusal, trace};
 
 use crate::frame::{self, HEADER, Malformed, Reader, client};
+use held::Held;
 use message::{Asks, Message, asks, ends_batch, is_copy};
 pub(crate) use names::{Arguments, Change, Meaning, Names, Portal, Settled, Statement};
 pub(crate) use renames::{Rename, renames};
@@ -48,8 +51,8 @@ pub(crate) enum Step {
     Bind(Change),
     CloseStatement(Change),
     ClosePortal(Change),
-    /// Of a statement: what the target says of its parameters is kept there.
-    DescribeStatement(Option<Arc<Statement>>),
+    /// Of the statement of this name: what the target says of its parameters is kept there.
+    DescribeStatement(Bytes),
     DescribePortal,
     /// With its text, if that may change what names mean.
     Execute(Option<Bytes>),
@@ -128,6 +131,8 @@ pub(crate) enum Turn {
     Read,
     /// Nothing until the target has answered something.
     Stall,
+    /// The client said goodbye in the middle of its COPY data.
+    Left,
     /// These may be decided and forwarded.
     Batch(Batch),
     /// This data may be recorded and forwarded.
@@ -156,6 +161,10 @@ pub(crate) struct Frontend {
     scanned: usize,
     /// How much of it is whole batches.
     boundary: usize,
+    /// Of the rest, what may go before its batch ends; made when it is first asked for.
+    held: Option<Box<Held>>,
+    /// An Execute is held that it was not asked about.
+    executes: bool,
     /// How much of a CopyData's body the scan has not seen.
     data_unseen: usize,
     /// Cut, and not parsed.
@@ -184,6 +193,8 @@ impl Frontend {
             input: BytesMut::new(),
             scanned: 0,
             boundary: 0,
+            held: None,
+            executes: false,
             data_unseen: 0,
             ready: Bytes::new(),
             data_left: 0,
@@ -220,6 +231,7 @@ impl Frontend {
                 }
                 Ok(Some(head)) if head.length <= rest.len() => {
                     self.scanned += head.length;
+                    self.executes |= head.kind == client::EXECUTE;
                     if ends_batch(head.kind) || self.scanned - self.boundary > HELD_MAX {
                         self.boundary = self.scanned;
                     }
@@ -236,6 +248,22 @@ impl Frontend {
         self.cut();
     }
 
+    /// Whether [`release`](Self::release) may find something.
+    pub(crate) const fn may_release(&self) -> bool {
+        self.executes
+    }
+
+    /// The client pauses within a batch: what the target would have run by now need not wait for the batch's end.
+    pub(crate) fn release(&mut self) {
+        self.executes = false;
+        let held = self.input.get(..self.scanned).unwrap_or_default();
+        let free = self.held.get_or_insert_default().free(held, self.message_max);
+        if self.boundary == 0 && free > 0 {
+            self.boundary = free;
+            self.cut();
+        }
+    }
+
     fn cut(&mut self) {
         if self.boundary == 0 || !self.ready.is_empty() {
             return;
@@ -243,6 +271,8 @@ impl Frontend {
         self.ready = self.input.split_to(self.boundary).freeze();
         self.scanned -= self.boundary;
         self.boundary = 0;
+        self.held = None;
+        self.executes &= self.scanned > 0;
         if self.input.is_empty() {
             // The rest of the buffer belongs to what was cut; a session that idles keeps none.
             self.input = BytesMut::new();
@@ -457,7 +487,7 @@ impl Frontend {
                     }
                 }
                 Asks::Describe { statement: true, name } => {
-                    (Step::DescribeStatement(known(memory.statements.look_up(&name, segment))), None)
+                    (Step::DescribeStatement(Bytes::copy_from_slice(&name)), None)
                 }
                 Asks::Describe { statement: false, .. } => (Step::DescribePortal, None),
                 Asks::Sync => {
@@ -503,6 +533,8 @@ impl Frontend {
                 client::COPY_DONE | client::COPY_FAIL => batch.ended = true,
                 client::SYNC => batch.syncs += 1,
                 client::FLUSH => {}
+                client::TERMINATE if self.ready.len() == rest.len() => return Turn::Left,
+                client::TERMINATE => break,
                 _ => {
                     let reason = "another message while the target takes COPY data".into();
                     self.broken.get_or_insert(Refusal::Protocol { reason });

@@ -198,6 +198,7 @@ impl Relay {
                 Turn::Batch(batch) => self.batch(up, batch).await,
                 // What is rare is on the heap, so that an idle session keeps no room for it.
                 Turn::Copy(batch) => Box::pin(self.copy(up, batch)).await,
+                Turn::Left => return End::Client,
                 Turn::Broken(refusal, bytes) => Box::pin(self.broken(up, refusal, bytes)).await,
             };
             match done {
@@ -229,6 +230,7 @@ impl Relay {
         if !up.frontend.is_empty() {
             up.frontend.input.reserve(room);
         }
+        let may_release = up.frontend.may_release();
         let reading = async {
             match self.idle {
                 None => self.client.fill(&mut up.frontend.input, room).await.map(Some),
@@ -242,6 +244,10 @@ impl Relay {
             biased;
             () = self.stop.notified() => return Ok(Some(End::Stopped)),
             read = reading => read,
+            () = std::future::ready(()), if may_release => {
+                up.frontend.release();
+                return Ok(None);
+            }
         };
         match read {
             Ok(None) if self.state.lock().results.is_idle() => return Ok(Some(End::Idle)),
@@ -330,10 +336,11 @@ impl Relay {
                 }
             };
             forwarding.forward(run);
-            up.unflushed = !matches!(
-                item.step,
-                Step::Sync | Step::Flush | Step::Query(_) | Step::FunctionCall | Step::Terminate
-            );
+            up.unflushed = match item.step {
+                Step::Sync | Step::Flush | Step::Query(_) | Step::FunctionCall => false,
+                Step::Terminate => up.unflushed,
+                _ => true,
+            };
             let entry = match (item.step, recorded) {
                 (Step::Query(text), Some(recorded)) => Entry::Query(recorded, text),
                 (Step::FunctionCall, Some(recorded)) => Entry::FunctionCall(recorded),
@@ -342,7 +349,7 @@ impl Relay {
                 (Step::Bind(change), _) => Entry::Bind(change),
                 (Step::CloseStatement(change), _) => Entry::CloseStatement(change),
                 (Step::ClosePortal(change), _) => Entry::ClosePortal(change),
-                (Step::DescribeStatement(statement), _) => Entry::DescribeStatement(statement),
+                (Step::DescribeStatement(name), _) => Entry::DescribeStatement(name),
                 (Step::DescribePortal, _) => Entry::DescribePortal,
                 (Step::Sync, _) => {
                     up.discarding = false;
@@ -438,7 +445,7 @@ impl Relay {
                         end = Some(End::Last(reason_of_refusal(&refusal)));
                     }
                 }
-                self.target.write(&copy_fail()).await?;
+                self.target.write(&copy_fail(b"refused by the gateway")).await?;
                 Ok(end)
             }
         }
@@ -480,8 +487,11 @@ impl Relay {
         let mut room = READ_FIRST;
         loop {
             if buffer.is_empty() {
-                if self.alone.load(Relaxed) && self.state.lock().results.is_idle() {
-                    return End::Settled;
+                if self.alone.load(Relaxed) {
+                    if self.state.lock().results.is_idle() {
+                        return End::Settled;
+                    }
+                    self.end_data().await;
                 }
                 let read = tokio::select! {
                     biased;
@@ -599,6 +609,6 @@ fn flush() -> Bytes {
     Bytes::from_static(b"H\0\0\0\x04")
 }
 
-fn copy_fail() -> Bytes {
-    frame::message(client::COPY_FAIL, |out| frame::put_text(out, b"refused by the gateway"))
+fn copy_fail(why: &[u8]) -> Bytes {
+    frame::message(client::COPY_FAIL, |out| frame::put_text(out, why))
 }

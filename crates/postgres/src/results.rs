@@ -302,8 +302,9 @@ impl Results {
             ) => Ok(()),
             (target::ROW_DESCRIPTION, Some(Entry::Query(..))) => Ok(()),
             (target::FUNCTION_CALL_RESPONSE, Some(Entry::FunctionCall(_))) => Ok(()),
-            (target::PARAMETER_DESCRIPTION, Some(Entry::DescribeStatement(statement))) => {
-                if let Some(statement) = statement {
+            (target::PARAMETER_DESCRIPTION, Some(Entry::DescribeStatement(name))) => {
+                // The answers to what stood before are in, so the name means what it meant to the target.
+                if let Some(statement) = memory.statements.settled(name) {
                     statement.describe(types(body));
                 }
                 Ok(())

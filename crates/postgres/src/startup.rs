@@ -89,7 +89,13 @@ struct Done;
 /// What a client came for.
 enum Came {
     ToLogIn(Box<Client<Authenticating>>),
-    ToCancel { context: Arc<Context>, process_id: u32, secret: Bytes },
+    /// Its stream ends when the request is carried out: a client may count on that before it asks for more.
+    ToCancel {
+        stream: ClientStream,
+        context: Arc<Context>,
+        process_id: u32,
+        secret: Bytes,
+    },
 }
 
 /// Serves a client from accept to its end.
@@ -113,10 +119,12 @@ pub(crate) async fn serve(socket: TcpStream, peer: SocketAddr, context: Arc<Cont
         }
     };
     match came {
-        Came::ToCancel { context, process_id, secret } => {
+        Came::ToCancel { mut stream, context, process_id, secret } => {
             if Box::pin(context.cancels.request(process_id, &secret)).await == Requested::Unknown {
                 metrics.junk();
             }
+            // That it did not hear of it changes nothing.
+            let _ = timeout(LINGER, stream.shutdown()).await;
         }
         Came::ToLogIn(client) => {
             let Ok(client) = Box::pin(client.authenticate()).await else { return };
@@ -139,15 +147,8 @@ impl Client<Startup> {
             }
         }
         loop {
-            let body = match self.packet().await {
-                Ok(body) => body,
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    let words = ErrorFields::fatal("08P01", "invalid length of startup packet");
-                    self.say(words).await;
-                    return Err(error);
-                }
-                Err(error) => return Err(error),
-            };
+            // A length that no packet has may be anyone's: as at the server, the stream ends without a word.
+            let body = self.packet().await?;
             match Packet::read(body) {
                 Ok(Packet::SslRequest) if !self.phase.ssl_answered => {
                     self.phase.ssl_answered = true;
@@ -162,7 +163,8 @@ impl Client<Startup> {
                     self.stream.write_all(b"N").await?;
                 }
                 Ok(Packet::CancelRequest { process_id, secret }) if self.is_private() => {
-                    return Ok(Came::ToCancel { context: self.context, process_id, secret });
+                    let Self { stream, context, .. } = self;
+                    return Ok(Came::ToCancel { stream, context, process_id, secret });
                 }
                 Ok(Packet::StartupMessage(startup)) => return self.begin(startup).await,
                 Ok(Packet::Version { major, minor }) => {

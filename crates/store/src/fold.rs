@@ -204,10 +204,9 @@ impl OperationEntries {
             outcome: self.outcome(),
             masked: end.map_or_else(Vec::new, masked),
             approval: object(fields, "approval").map(approval),
-            content: end.and_then(|end| object(end, "content")).map(|content| ContentView {
-                length: number(content, "len").unwrap_or_default(),
-                sha256: hexadecimal(content, "sha256_b64"),
-            }),
+            content: end
+                .and_then(|end| object(end, "content"))
+                .map(|content| self.content(content, is_command)),
             parameters_withheld: object(fields, "params").map(|params| WithheldView {
                 length: number(params, "len").unwrap_or_default(),
                 hmac: hexadecimal(params, "hmac_b64"),
@@ -228,6 +227,22 @@ impl OperationEntries {
             }
         }
         all
+    }
+
+    /// What streamed under it; shown here where it is neither the operation's text nor a request's body.
+    fn content(&self, fields: &Value, is_command: bool) -> ContentView {
+        let shown = is_command && bytes(&self.request, part::REQUEST).is_none();
+        let (value, base64) = match self.joined(part::CONTENT).filter(|_| shown).map(String::from_utf8) {
+            None => (None, None),
+            Some(Ok(text)) => (Some(text), None),
+            Some(Err(error)) => (None, Some(STANDARD.encode(error.as_bytes()))),
+        };
+        ContentView {
+            length: number(fields, "len").unwrap_or_default(),
+            sha256: hexadecimal(fields, "sha256_b64"),
+            value,
+            base64,
+        }
     }
 
     /// A part that is JSON, as it was recorded.

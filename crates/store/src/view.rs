@@ -218,6 +218,13 @@ pub struct ContentView {
     pub length: u64,
     /// SHA-256 over all of it, in hexadecimal.
     pub sha256: String,
+    /// All of it, where it stands nowhere else in the document and is no longer than what is shown from memory; absent
+    /// otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The same, where the bytes are no UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
 }
 
 /// Length and keyed digest of values that are not kept.

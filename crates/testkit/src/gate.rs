@@ -221,6 +221,7 @@ impl Gate for FakeGate {
                 let session = Arc::new(FakeSession {
                     id: session.id(),
                     name: session.wanted().parse().unwrap_or_else(|_| "db".parse().unwrap()),
+                    user: session.client().user.clone().unwrap_or_else(|| "ada".to_owned()),
                     refuse_renewal: self.refuse_renewal.clone(),
                     record: self.record,
                     sequence: AtomicU64::new(0),
@@ -299,6 +300,8 @@ impl Journal for Notes {
 struct FakeSession {
     id: SessionId,
     name: ConnectionName,
+    /// As the client named itself; the object id of the identity.
+    user: String,
     record: RecordMode,
     refuse_renewal: Arc<Mutex<Option<Refusal>>>,
     sequence: AtomicU64,
@@ -315,7 +318,7 @@ impl OpenSession for FakeSession {
         &self.name
     }
     fn identity(&self) -> Arc<dyn Identity> {
-        Arc::new(Ada)
+        Arc::new(Somebody(self.user.clone()))
     }
     fn record(&self) -> RecordMode {
         self.record
@@ -357,9 +360,9 @@ impl OpenSession for FakeSession {
 }
 
 #[derive(Debug)]
-struct Ada;
+struct Somebody(String);
 
-impl Identity for Ada {
+impl Identity for Somebody {
     fn provider(&self) -> &str {
         "entra"
     }
@@ -367,7 +370,7 @@ impl Identity for Ada {
         "tenant"
     }
     fn object_id(&self) -> &str {
-        "ada"
+        &self.0
     }
     fn kind(&self) -> IdentityKind {
         IdentityKind::User

@@ -50,6 +50,8 @@ pub struct Config {
     data_dir: Option<PathBuf>,
     /// Further environment of the process.
     environment: Vec<(String, String)>,
+    /// The program that is run.
+    program: &'static str,
 }
 
 impl Config {
@@ -62,6 +64,7 @@ impl Config {
             address: "127.0.0.1".to_owned(),
             data_dir: None,
             environment: Vec::new(),
+            program: "verbatim",
         };
         empty
             .with("gateway", "node = \"gw-test\"")
@@ -121,6 +124,12 @@ impl Config {
     /// Sets a variable of the gateway's environment.
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs another program of this workspace: `verbatim` with one more protocol.
+    pub fn program(mut self, name: &'static str) -> Self {
+        self.program = name;
         self
     }
 
@@ -305,7 +314,7 @@ impl Gateway {
     /// # Errors
     /// The binary is missing.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = Command::new(binary("verbatim")?);
+        let mut command = Command::new(binary(self.config.program)?);
         command.args(arguments).env("VERBATIM_CONFIG", self.config_path()).env_remove("VERBATIM_TOKEN");
         command.envs(self.config.environment.iter().map(|(name, value)| (name, value)));
         Ok(command)

@@ -14,7 +14,11 @@
 
 pub mod gate;
 pub mod gateway;
+pub mod http;
 pub mod idp;
+pub mod mariadb;
+pub mod memcached;
 pub mod postgres;
 pub mod record;
+pub mod redis;
 pub mod relay;

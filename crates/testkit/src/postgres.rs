@@ -362,7 +362,7 @@ fn run(command: &mut Command) -> Result<String> {
 }
 
 /// Writes `ca.crt`, `server.{crt,key}` and `client.{crt,key}`.
-fn certificates(tls: &Tls, dir: &Path) -> Result<()> {
+pub(crate) fn certificates(tls: &Tls, dir: &Path) -> Result<()> {
     let authority_key = rcgen::KeyPair::generate_for(tls.algorithm)?;
     let mut authority = rcgen::CertificateParams::new(Vec::new())?;
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use tokio::net::TcpStream;
-use verbatim_core::{BoxFuture, ConnectionName, Gate};
+use tokio::time::{Instant, timeout_at};
+use verbatim_core::{BoxFuture, ConnectionName, Credential, Gate, Login, Opened, Refusal};
 
+use crate::stream::ClientStream;
 use crate::tls::TargetTls;
 use crate::url::InvalidTarget;
 
@@ -142,6 +144,33 @@ pub struct Listener {
     pub discovery: DiscoverySource,
     /// Counters.
     pub metrics: Arc<dyn Metrics>,
+}
+
+impl Listener {
+    /// Whether nobody between can read along, so that a login may come on this stream: TLS, a loopback listener, or one for
+    /// which no TLS is configured (which the gateway's configuration allows on loopback alone).
+    pub const fn is_private(&self, stream: &ClientStream) -> bool {
+        self.loopback || self.tls.is_none() || matches!(stream, ClientStream::Tls(_))
+    }
+
+    /// Asks the gate, up to the login's deadline; what was not decided by then is refused, and recorded as that.
+    ///
+    /// # Errors
+    /// The client is not let in.
+    pub async fn open(&self, login: Login, deadline: Instant) -> Result<Opened, Refusal> {
+        let session = Arc::clone(&login.session);
+        match timeout_at(deadline, self.gate.open(login)).await {
+            Ok(decided) => decided,
+            Err(_) => {
+                let reason = "not decided within the login limit".to_owned();
+                let refusal = Refusal::Undecided { code: "timeout", reason };
+                let credential = Credential::Refused(refusal.clone());
+                // It is refused in any case.
+                let _ = self.gate.open(Login { session, credential, unsupported: None }).await;
+                Err(refusal)
+            }
+        }
+    }
 }
 
 /// What clients may take.

@@ -7,6 +7,9 @@
 //! targets in force, TLS, limits, counters. It holds no policy, opens no files and writes no events of its own.
 //! `docs/adding-a-protocol.md` leads along the whole of it.
 
+pub mod batch;
+pub mod client;
+pub mod dial;
 pub mod interceptor;
 pub mod stream;
 pub mod tls;
@@ -17,6 +20,9 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
+pub use batch::{decide, record};
+pub use client::farewell;
+pub use dial::Dial;
 pub use interceptor::{
     Discovery, DiscoverySource, Interceptor, Limits, Listener, Metrics, Options, Serve, Target,
     TargetSettings, Targets, TlsSource, downcast,

@@ -158,6 +158,11 @@ impl<S: Peer> Shared<S> {
         Self(Mutex::new(stream))
     }
 
+    /// Gives the stream back.
+    pub fn into_inner(self) -> S {
+        self.0.into_inner()
+    }
+
     /// Reads what is there, at least a byte, into `buffer`, which is given `room` bytes only once something is there. 0
     /// is the end.
     ///

@@ -121,7 +121,6 @@ type = "splunkk"
             conf/verbatim.toml:8:9: limits.token: expected 256B to 65535B (the longest password that PostgreSQL's protocol takes)
             conf/verbatim.toml:9:9: limits.login: expected a duration such as "50ms", "30s", "15m", "24h" or "7d"
             conf/verbatim.toml:12:12: listen.postgres: expected an address and a port, such as "127.0.0.1:5432" or "[::]:5432"
-            conf/verbatim.toml:13:1: listen.mysql: unknown key `mysql`; known keys: postgres, admin
             conf/verbatim.toml:16:12: identity.entra.tenants[0]: expected a tenant's GUID (not a domain, `common` or `organizations`)
             conf/verbatim.toml:17:13: identity.entra.audiences: name at least one audience: the client id of the gateway's API registration
             conf/verbatim.toml:18:18: identity.entra.groups.dba: expected the group's object id, a GUID (names are not unique, so they are not taken)
@@ -149,9 +148,30 @@ fn what_is_not_there_yet_is_refused_with_just_that_said() {
             r#"conf/verbatim.toml:28:8: sink.archive.type: sinks of this type are not part of this version yet; "file", "stdout", "splunk" are"#
         ]],
     );
+}
+
+#[test]
+fn each_type_of_connection_has_its_targets_and_its_own_keys() {
     check(
         &with("type = \"postgres\"", "type = \"mysql\""),
-        expect![[r#"conf/verbatim.toml:21:8: connection[0].type: "mysql" is none of "postgres""#]],
+        expect![
+            "conf/verbatim.toml:22:10: connection[0].target: a target of this type begins with mysql:// or mariadb://"
+        ],
+    );
+    check(
+        &with(
+            "type = \"postgres\"\ntarget = \"postgres://billing_app@127.0.0.1:5433/customers\"",
+            "type = \"redis\"\ntarget = \"redis://127.0.0.1:6379\"\nallow_commands = [\"SHUTDOWN\"]\nhosts = [\"a.example\"]",
+        ),
+        expect![
+            "conf/verbatim.toml:24:9: connection[0].hosts: `hosts` is for connections of type http and mcp, and this one is of type redis"
+        ],
+    );
+    check(
+        &with("export = [\"archive\"]", "login = \"oauthbearer\"\ntools_changed = \"refuse\""),
+        expect![
+            "conf/verbatim.toml:26:17: connection[0].tools_changed: `tools_changed` is for connections of type http and mcp, and this one is of type postgres"
+        ],
     );
 }
 

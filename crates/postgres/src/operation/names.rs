@@ -240,6 +240,11 @@ impl<T: Named> Names<T> {
         }
     }
 
+    /// What `name` means to the target, by its answers so far.
+    pub(crate) fn settled(&self, name: &[u8]) -> Option<&Arc<T>> {
+        self.slots.get(name)?.settled.as_ref()
+    }
+
     /// Whether any change waits for the target's answer.
     pub(crate) const fn is_settled(&self) -> bool {
         self.proposals == 0

@@ -16,7 +16,7 @@ struct Seen {
     refused: Option<&'static str>,
 }
 
-fn feed(pieces: &[&[u8]], view: View) -> Seen {
+fn feed(pieces: &[&[u8]], view: View, pauses: bool) -> Seen {
     let mut frontend = Frontend::new(1 << 20);
     let mut memory = Memory::default();
     let mut seen = Seen::default();
@@ -24,6 +24,10 @@ fn feed(pieces: &[&[u8]], view: View) -> Seen {
         frontend.input.extend_from_slice(piece);
         frontend.scan();
         take(&mut frontend, &mut memory, view, &mut seen);
+        if pauses && frontend.may_release() {
+            frontend.release();
+            take(&mut frontend, &mut memory, view, &mut seen);
+        }
     }
     frontend.end_of_input();
     take(&mut frontend, &mut memory, view, &mut seen);
@@ -34,7 +38,7 @@ fn take(frontend: &mut Frontend, memory: &mut Memory, view: View, seen: &mut See
     loop {
         match frontend.turn(memory, view) {
             Turn::Read => return,
-            Turn::Stall => panic!("nothing is open that could hold it up"),
+            Turn::Stall | Turn::Left => panic!("nothing is open that could hold it up"),
             Turn::Broken(refusal, _) => {
                 seen.refused.get_or_insert(refusal.code());
                 return;
@@ -120,9 +124,10 @@ proptest! {
         cuts in proptest::collection::vec(any::<usize>(), 0..12),
     ) {
         let bytes = messages.concat();
-        let whole = feed(&[&bytes], NOTHING_OPEN);
+        let whole = feed(&[&bytes], NOTHING_OPEN, false);
         prop_assert_eq!(&whole.forwarded, &bytes);
-        prop_assert_eq!(&feed(&cut(&bytes, &cuts), NOTHING_OPEN), &whole);
+        prop_assert_eq!(&feed(&cut(&bytes, &cuts), NOTHING_OPEN, false), &whole);
+        prop_assert_eq!(&feed(&cut(&bytes, &cuts), NOTHING_OPEN, true), &whole, "with pauses");
     }
 
     #[test]
@@ -132,9 +137,9 @@ proptest! {
     ) {
         let bytes = messages.concat();
         let view = View { copy_in: true, ..NOTHING_OPEN };
-        let whole = feed(&[&bytes], view);
+        let whole = feed(&[&bytes], view, false);
         prop_assert_eq!(&whole.forwarded, &bytes);
-        let split = feed(&cut(&bytes, &cuts), view);
+        let split = feed(&cut(&bytes, &cuts), view, true);
         prop_assert_eq!(&split.forwarded, &bytes);
         prop_assert_eq!(split.operations.concat(), whole.operations.concat());
     }
@@ -154,7 +159,7 @@ proptest! {
             match frontend.turn(&mut memory, View { copy_in, ..NOTHING_OPEN }) {
                 Turn::Batch(batch) => forwarded.extend_from_slice(&batch.bytes),
                 Turn::Copy(batch) => forwarded.extend_from_slice(&batch.bytes),
-                Turn::Read | Turn::Stall | Turn::Broken(..) => break,
+                Turn::Read | Turn::Stall | Turn::Left | Turn::Broken(..) => break,
             }
         }
         if copy_in || !bytes.iter().any(|byte| is_copy(*byte)) {

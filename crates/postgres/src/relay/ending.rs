@@ -67,6 +67,10 @@ impl Relay {
         let reason = reason_of(&end);
         match end {
             End::Client => {
+                // What ran without a Sync has its answer in the target's buffer.
+                if up.unflushed {
+                    let _ = timeout(ENDING, self.target.write(&flush())).await;
+                }
                 self.alone.store(true, Relaxed);
                 self.due.notify_one();
                 let _ = timeout(ENDING, down).await;
@@ -124,6 +128,22 @@ impl Relay {
         reason
     }
 
+    /// The client is gone, and the target may be waiting for its data: as on a stream that ends, its COPY fails.
+    pub(super) async fn end_data(&self) {
+        let waits = {
+            let results = &mut self.state.lock().results;
+            let waits = results.takes_data() && !results.data_is_refused();
+            if waits {
+                results.data_ended(true);
+            }
+            waits
+        };
+        if waits {
+            // A target that takes nothing is given up with the session.
+            let _ = self.target.write(&copy_fail(b"the client left")).await;
+        }
+    }
+
     /// Puts the session's last words behind what is open.
     pub(super) async fn say_last(&self, up: &Up, words: ErrorFields) {
         let takes_data = {
@@ -132,7 +152,8 @@ impl Relay {
             results.expect(Entry::Last(words.into_fatal().message()), memory);
             results.takes_data()
         };
-        let nudge = if takes_data { Some(copy_fail()) } else { up.unflushed.then(flush) };
+        let nudge =
+            if takes_data { Some(copy_fail(b"refused by the gateway")) } else { up.unflushed.then(flush) };
         if let Some(nudge) = nudge {
             let _ = timeout(ENDING, self.target.write(&nudge)).await;
         }

@@ -1,14 +1,12 @@
 //! What waits for the target's answer, and which of its messages answer what.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use verbatim_core::{Content, Recorded, TargetError};
 
 use super::outcome;
 use crate::frame::target;
-use crate::operation::{Change, Statement};
+use crate::operation::Change;
 
 /// Something that was forwarded, or refused in its place.
 #[derive(Debug)]
@@ -20,7 +18,7 @@ pub(crate) enum Entry {
     Bind(Change),
     CloseStatement(Change),
     ClosePortal(Change),
-    DescribeStatement(Option<Arc<Statement>>),
+    DescribeStatement(Bytes),
     DescribePortal,
     /// With its text, if that may change what names mean.
     Execute(Recorded, Option<Bytes>),

@@ -108,6 +108,34 @@ async fn data_after_the_targets_error_is_dropped_and_the_next_query_runs() {
     }
 }
 
+/// A target that waits for data would wait until the session is given up, and the COPY's fate would not be on record.
+#[tokio::test]
+async fn a_client_that_leaves_in_its_copy_ends_it() {
+    for (goodbye, data) in [(true, true), (true, false), (false, true)] {
+        let gateway = Gateway::new(Setup::default()).await;
+        let mut ends = gateway.session().await;
+        ends.client.send(&query(SQL)).await;
+        ends.target.expect(&query(SQL)).await;
+        ends.target.send(&copy_in()).await;
+        ends.client.expect(&copy_in()).await;
+        if data {
+            ends.client.send(&copy_data(b"1\n")).await;
+            ends.target.expect(&copy_data(b"1\n")).await;
+        }
+        if goodbye {
+            ends.client.send(&terminate()).await;
+        }
+        drop(ends.client);
+        ends.target.expect(&copy_fail("the client left")).await;
+        ends.target.send(&[error("57014", "COPY from stdin failed"), ready(b'I')].concat()).await;
+        ends.target.expect(&terminate()).await;
+        ends.task.await.unwrap();
+        assert_eq!(gateway.gate.lines("1 error").len(), 1, "{}", gateway.gate.log());
+        assert_eq!(gateway.gate.lines("2 error").len(), usize::from(data), "{}", gateway.gate.log());
+        assert_eq!(gateway.gate.lines("closed"), ["closed client"]);
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_fails_its_copy_has_the_targets_error() {
     let gateway = Gateway::new(Setup::default()).await;

@@ -150,6 +150,19 @@ async fn who_and_what_is_wanted_is_settled_before_anything_is_judged() {
     );
 }
 
+/// As at the server: a client that leaves before it said anything (Terminate at once) does not hear an error.
+#[tokio::test]
+async fn a_length_that_no_packet_has_gets_no_word() {
+    let gateway = Gateway::new(Setup::default()).await;
+    for length in [terminate(), vec![0; 8]] {
+        let (mut client, task) = gateway.dial().await;
+        client.send(&length).await;
+        client.end().await;
+        task.await.unwrap();
+    }
+    assert_eq!(gateway.counts.junk(), 2);
+}
+
 /// Attack 4, attack 21: junk costs a count and no more.
 #[tokio::test]
 async fn junk_is_counted_and_ends() {

@@ -1,0 +1,4 @@
+//! Both machines of a session in its ready phase, by a script of what client and target send.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| verbatim_redis::fuzzing::session(bytes));
