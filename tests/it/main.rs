@@ -18,6 +18,8 @@
 //! | [`hostile`] | peers that do not keep to the protocol |
 //! | [`memcached`] | the example of a protocol of one's own: its driver, the server's log against the record, who gets in |
 //! | [`mysql`] | MySQL and MariaDB: every driver, the server's general log against the record, who gets in, a crash |
+//! | [`http`] | HTTP: curl by both versions, h2load, node; nginx's access log against the record; who gets in |
+//! | [`mcp`] | MCP: the SDK for Python, its server's own log against the record |
 //! | [`redis`] | Redis: every driver, the server's MONITOR against the record, renewal, large values, a crash, a full disk |
 //! | [`tidy`] | the repository's own rules: names, inheritance, crate docs, direction of dependencies |
 
@@ -28,8 +30,10 @@ mod cli;
 mod drivers;
 mod faults;
 mod hostile;
+mod http;
 mod identity;
 mod large;
+mod mcp;
 mod memcached;
 mod mysql;
 mod quick;
