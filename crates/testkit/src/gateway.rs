@@ -27,6 +27,8 @@ use crate::idp::{AUDIENCE, TENANT};
 
 /// How long a start, a stop or anything else that is waited for may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Where the ports of servers are taken from: below those that Linux gives to clients.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
 /// How often other ports are tried when someone took the ones that were free a moment ago.
 const PORT_ATTEMPTS: u32 = 5;
 /// The largest answer of the admin listener that is read.
@@ -462,9 +464,22 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 
 /// Two ports that were free a moment ago.
 fn free_ports() -> Result<(u16, u16)> {
-    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let (one, other) = (any_free()?, any_free()?);
     Ok((one.local_addr()?.port(), other.local_addr()?.port()))
+}
+
+/// Of a range from which the system gives none to clients: what is free there is taken by another test alone, and which one
+/// is a matter of chance, so that two tests do not ask for the same.
+fn any_free() -> Result<TcpListener> {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    for _ in 0..1000 {
+        let chance = std::hash::RandomState::new().build_hasher().finish();
+        let port = PORTS.start + u16::try_from(chance % u64::from(PORTS.end - PORTS.start))?;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener);
+        }
+    }
+    bail!("no port of {PORTS:?} is free")
 }
 
 /// A port of 127.0.0.1 that was free a moment ago.

@@ -11,7 +11,6 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -86,7 +85,7 @@ impl MariaDb {
         ]);
         finish(&mut install)?;
         for attempt in 1.. {
-            server.port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            server.port = crate::gateway::free_port()?;
             server.configure(&options)?;
             match server.launch() {
                 Ok(()) => break,

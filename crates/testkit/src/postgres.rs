@@ -10,7 +10,6 @@
 //! ```
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -143,7 +142,7 @@ impl Postgres {
         server.configure(&options)?;
         server.own(&server.run_dir())?;
         for attempt in 1.. {
-            server.port = free_port()?;
+            server.port = crate::gateway::free_port()?;
             match server.launch() {
                 Ok(()) => break,
                 Err(error) if attempt == PORT_ATTEMPTS || !server.raw_log()?.contains("could not bind") => {
@@ -338,10 +337,6 @@ impl Drop for Postgres {
         // A server that is not running any more is as good.
         let _ = self.kill();
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// Runs a program to its end. Its output goes through files, since a server that it leaves behind keeps pipes open.

@@ -12,7 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 
@@ -184,7 +184,7 @@ impl Drop for Redis {
 }
 
 fn launch(dir: &Path, options: &Options) -> Result<(u16, Child)> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let port = crate::gateway::free_port()?;
     Ok((port, spawn(dir, options, port)?))
 }
 
