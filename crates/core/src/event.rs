@@ -6,7 +6,7 @@
 use crate::outcome::{Content, Outcome};
 use crate::verdict::ChunkStream;
 use crate::{
-    AuthorizedBy, CloseReason, Identity, Operation, Parameter, RecordMode, Refusal, Session, Timestamp,
+    AuthorizedBy, CloseReason, Identity, Masked, Operation, Parameter, RecordMode, Refusal, Session, Timestamp,
 };
 
 /// The kinds of entries, as the ledger writes them.
@@ -363,7 +363,8 @@ impl AuditEvent for Chunk<'_> {
     }
 }
 
-/// `outcome`: answers its intent; `seq, status, rows, bytes, dur_us, code, content{len,sha256_b64}`. Payload: `error`
+/// `outcome`: answers its intent; `seq, status, rows, bytes, dur_us, code, content{len,sha256_b64}`, and where masks were
+/// in force `masked:[{column,rule,with,cells}], scrubbed, inference`. Payload: `error`
 /// (the message), `messages` (a JSON array).
 pub struct Completed<'a> {
     /// The intent's entry.
@@ -382,6 +383,16 @@ impl Fields for Content {
     fn visit(&self, visitor: &mut dyn Visitor) {
         visitor.field("len", Value::Unsigned(self.length));
         visitor.field("sha256_b64", Value::Bytes(&self.sha256));
+    }
+}
+
+/// `column, rule, with, cells`.
+impl Fields for Masked {
+    fn visit(&self, visitor: &mut dyn Visitor) {
+        visitor.field("column", Value::Text(&self.column));
+        visitor.field("rule", Value::Text(&self.rule));
+        visitor.field("with", Value::Text(self.with.as_str()));
+        visitor.field("cells", Value::Unsigned(self.cells));
     }
 }
 
@@ -405,6 +416,12 @@ impl AuditEvent for Completed<'_> {
         match &self.outcome.content {
             None => visitor.field("content", Value::Null),
             Some(content) => visitor.field("content", Value::Object(content)),
+        }
+        if let Some(masking) = &self.outcome.masking {
+            let cells: Vec<_> = masking.cells.iter().map(|masked| Value::Object(masked)).collect();
+            visitor.field("masked", Value::List(&cells));
+            visitor.field("scrubbed", Value::Bool(masking.scrubbed));
+            visitor.field("inference", Value::Bool(masking.inference));
         }
     }
 

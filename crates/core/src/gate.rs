@@ -63,6 +63,9 @@ pub trait OpenSession: Send + Sync {
     fn identity(&self) -> Arc<dyn Identity>;
     /// How much is recorded.
     fn record(&self) -> RecordMode;
+    /// Whether the stack may ask operations what they mean, and give permits a mask plan. It can change with a reload, so it
+    /// is asked for each batch.
+    fn masks(&self) -> bool;
     /// Numbers an operation at its arrival: 1, 2, 3, … without gaps, so every number must be used.
     fn next_sequence(&self) -> u64;
     /// Resolves when the gateway ends the session: `Expired`, `AccessRevoked`, `Killed` or `Drained`. The interceptor

@@ -19,6 +19,7 @@ pub mod gate;
 pub mod id;
 pub mod identity;
 pub mod json;
+pub mod mask;
 pub mod operation;
 pub mod outcome;
 pub mod secret;
@@ -37,6 +38,7 @@ pub use identity::{
     AuthorizationSource, AuthorizedBy, Held, Identity, IdentityError, IdentityKind, IdentityProvider,
     OnBehalfOf, Principal, PrincipalKind, Verdict,
 };
+pub use mask::{ColumnName, Lineage, Masked, Masking, Meaning, Mode, Plan, Sources};
 pub use operation::{Operation, Parameter, ParameterValue, Part, RecordMode};
 pub use outcome::{Content, Outcome, Status, TargetError};
 pub use secret::Token;

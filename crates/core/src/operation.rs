@@ -1,10 +1,11 @@
 //! One command of a session, as the client sent it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{Refusal, json};
+use crate::{Meaning, Refusal, json};
 
 /// How much of a connection's operations is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
@@ -36,6 +37,8 @@ pub struct Operation {
     /// Why the interceptor itself cannot let it through (a message that nobody can read, a limit of its memory). The
     /// stack judges the operation as any other, and refuses it with this where nothing else spoke against it.
     pub refused: Option<Refusal>,
+    /// What it means, where the stack may want to know ([`OpenSession::masks`](crate::OpenSession::masks)).
+    pub meaning: Option<Arc<dyn Meaning>>,
 }
 
 impl Operation {
@@ -49,6 +52,7 @@ impl Operation {
             parts: Vec::new(),
             trace_id: None,
             refused: None,
+            meaning: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the target made of an operation.
 
-use crate::Part;
+use crate::{Masking, Part};
 
 /// How an operation that was forwarded ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,6 +65,8 @@ pub struct Outcome {
     pub messages: Vec<String>,
     /// What the protocol says of the answer beyond that: an HTTP response's fields.
     pub parts: Vec<Part>,
+    /// What masking did to the result; none where it was not looked at.
+    pub masking: Option<Box<Masking>>,
 }
 
 impl Outcome {
@@ -78,6 +80,7 @@ impl Outcome {
             content: None,
             messages: Vec::new(),
             parts: Vec::new(),
+            masking: None,
         }
     }
 }

@@ -41,9 +41,12 @@ pub fn traceparent(value: &str) -> Option<String> {
 ///
 /// Only the statement's first and last 4 KiB are looked at, and no SQL is parsed: the id is a claim either way.
 pub fn in_comment(statement: &[u8]) -> Option<String> {
-    let head = statement.get(..SEARCHED_BYTES).unwrap_or(statement);
+    let commented = |part: &[u8]| find(part, b"/*").and_then(|_| in_bytes(part));
     let tail = statement.get(statement.len().saturating_sub(SEARCHED_BYTES)..)?;
-    [tail, head].into_iter().filter(|part| find(part, b"/*").is_some()).find_map(in_bytes)
+    // Of a statement that is no longer than that, the tail is all.
+    let head =
+        || statement.get(..SEARCHED_BYTES).filter(|head| head.len() < statement.len()).and_then(commented);
+    commented(tail).or_else(head)
 }
 
 /// The trace id in a text that has room for one among other words: an application name, a list of options.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::{BoxFuture, Outcome};
+use crate::{BoxFuture, CloseReason, Outcome, Plan};
 
 /// Why something was not let through. One closed enum, so that every interceptor words each case in its protocol.
 ///
@@ -73,6 +73,14 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
+    /// It would show, copy or betray what a mask protects.
+    #[error("masking: {reason}")]
+    Masking {
+        /// The rule that protects it; none where it could not be told what is at stake.
+        rule: Option<Arc<str>>,
+        /// Why, in words that quote no value.
+        reason: Cow<'static, str>,
+    },
     /// A limit of the gateway is reached (sessions).
     #[error("the gateway is at its limit: {reason}")]
     Busy {
@@ -109,14 +117,18 @@ impl Refusal {
             Self::Expired => "expired",
             Self::Revoked { .. } => "access_revoked",
             Self::NotRecorded { .. } => "not_recorded",
+            Self::Masking { .. } => "masking",
             Self::Busy { .. } => "busy",
             Self::Draining => "draining",
         }
     }
 
     /// The name of the rule that refused; none where no rule did.
-    pub const fn rule(&self) -> Option<&str> {
-        None
+    pub fn rule(&self) -> Option<&str> {
+        match self {
+            Self::Masking { rule, .. } => rule.as_deref(),
+            _ => None,
+        }
     }
 
     /// The reason as the record holds it.
@@ -126,6 +138,16 @@ impl Refusal {
             | Self::NotAllowed { reason, .. }
             | Self::Undecided { reason, .. } => reason.clone(),
             other => other.to_string(),
+        }
+    }
+
+    /// Why a session closes that ends with this refusal.
+    pub const fn close_reason(&self) -> CloseReason {
+        match self {
+            Self::Expired => CloseReason::Expired,
+            Self::Revoked { .. } => CloseReason::AccessRevoked,
+            Self::Draining => CloseReason::Drained,
+            _ => CloseReason::Protocol,
         }
     }
 
@@ -193,6 +215,7 @@ struct Open {
     entry: u64,
     sequence: u64,
     requested: Instant,
+    plan: Option<Arc<dyn Plan>>,
 }
 
 impl Drop for Open {
@@ -209,7 +232,13 @@ pub struct Permit(Open);
 impl Permit {
     /// A permit for the operation whose entry in the record is `entry`.
     pub fn new(journal: Arc<dyn Journal>, entry: u64, sequence: u64, requested: Instant) -> Self {
-        Self(Open { journal: Some(journal), entry, sequence, requested })
+        Self(Open { journal: Some(journal), entry, sequence, requested, plan: None })
+    }
+
+    /// The same, with what is to be done to the result.
+    pub fn with_plan(mut self, plan: Arc<dyn Plan>) -> Self {
+        self.0.plan = Some(plan);
+        self
     }
 
     /// Waits until the operation's entry is durable. For a batch, the first wait is the only one that takes time.
@@ -258,6 +287,11 @@ impl Recorded {
     /// The operation's place in its session.
     pub const fn sequence(&self) -> u64 {
         self.0.sequence
+    }
+
+    /// What is to be done to its result; without one, no byte of it has to be looked at.
+    pub fn plan(&self) -> Option<&Arc<dyn Plan>> {
+        self.0.plan.as_ref()
     }
 
     /// Records a piece of streamed content from the client and waits until it is durable: only then may it be

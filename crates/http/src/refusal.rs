@@ -47,6 +47,7 @@ fn words(refusal: &Refusal) -> Words {
         Refusal::NotRecorded { .. } => {
             (StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot record this, so it is not done", -32002)
         }
+        Refusal::Masking { .. } => (StatusCode::FORBIDDEN, "A mask protects what this asks for", -32003),
         Refusal::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "The gateway is at its limit", -32002),
         Refusal::Draining => (StatusCode::SERVICE_UNAVAILABLE, "The gateway is shutting down", -32002),
         Refusal::Protocol { .. } => {

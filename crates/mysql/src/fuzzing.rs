@@ -2,12 +2,10 @@
 //! it is here because those parts are nobody else's to call.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use bytes::Bytes;
-use verbatim_core::{BoxFuture, ChunkStream, Journal, Outcome, Permit, Recorded, Refusal};
+use verbatim_core::Refusal;
+use verbatim_wire::fuzzing::{Counts, pieces};
 
 use crate::capability::{BULK, COMMON, DEPRECATE_EOF, PROGRESS, QUERY_ATTRIBUTES, SESSION_TRACK};
 use crate::greeting::Greeting;
@@ -45,46 +43,17 @@ pub fn startup(bytes: &[u8]) {
 pub fn session(script: &[u8]) {
     let plain = script.first().is_some_and(|flags| flags & 4 != 0);
     let mut session = Session::new(if plain { COMMON } else { CAPABILITIES });
-    let mut rest = script;
-    while let [flags, length, tail @ ..] = rest {
-        let (piece, tail) = tail.split_at(usize::from(*length).min(tail.len()));
-        rest = tail;
-        session.refusing = flags & 2 != 0;
-        let goes_on = if flags & 1 == 0 { session.from_client(piece) } else { session.from_target(piece) };
+    for piece in pieces(script) {
+        session.refusing = piece.refused;
+        let goes_on = match piece.from_target {
+            false => session.from_client(piece.bytes),
+            true => session.from_target(piece.bytes),
+        };
         if !goes_on {
             break;
         }
     }
     session.end();
-}
-
-/// Counts what was recorded and what ended.
-#[derive(Default)]
-struct Counts {
-    opened: AtomicU64,
-    ended: AtomicU64,
-}
-
-impl Journal for Counts {
-    fn is_durable(&self, _: u64) -> Option<Result<(), Refusal>> {
-        Some(Ok(()))
-    }
-
-    fn durable(&self, _: u64) -> BoxFuture<'_, Result<(), Refusal>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn chunk(&self, _: u64, _: u64, _: ChunkStream, _: &[u8]) -> Result<Option<u64>, Refusal> {
-        Ok(None)
-    }
-
-    fn complete(&self, _: u64, _: u64, _: Instant, _: &Outcome) {
-        self.ended.fetch_add(1, Relaxed);
-    }
-
-    fn abort(&self, _: u64, _: u64) {
-        self.ended.fetch_add(1, Relaxed);
-    }
 }
 
 struct Session {
@@ -109,16 +78,6 @@ impl Session {
             sent: 0,
             forwarded: 0,
             refusing: false,
-        }
-    }
-
-    fn recorded(&self) -> Option<Recorded> {
-        let number = self.counts.opened.fetch_add(1, Relaxed) + 1;
-        let permit = Permit::new(Arc::clone(&self.counts) as _, number, number, Instant::now());
-        let mut recorded = Box::pin(permit.recorded());
-        match recorded.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(recorded) => recorded.ok(),
-            Poll::Pending => None,
         }
     }
 
@@ -179,7 +138,7 @@ impl Session {
                 }
                 continue;
             }
-            let recorded = self.recorded();
+            let recorded = self.counts.recorded();
             self.forwarded += length;
             if let (Some(asked), Some(recorded)) = (relay::asked(item.step, &mut self.memory), recorded) {
                 self.results.expect(Entry::Forwarded { recorded, asked, answer: item.answer });
@@ -193,7 +152,7 @@ impl Session {
         assert!(length <= data.bytes.len() && !data.bytes.is_empty(), "data out of nowhere");
         if let Some(mut file) = self.results.lend_file() {
             if file.recorded().is_none()
-                && let Some(recorded) = self.recorded()
+                && let Some(recorded) = self.counts.recorded()
             {
                 file.begin(recorded);
             }
@@ -211,7 +170,6 @@ impl Session {
         assert!(self.forwarded <= self.sent, "more was forwarded than came");
         let counts = Arc::clone(&self.counts);
         drop(self);
-        let (opened, ended) = (counts.opened.load(Relaxed), counts.ended.load(Relaxed));
-        assert!(opened == ended, "of {opened} recorded operations {ended} ended");
+        counts.assert_ended();
     }
 }

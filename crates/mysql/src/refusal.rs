@@ -134,6 +134,7 @@ pub(crate) fn error_words(refusal: &Refusal, phase: Phase<'_>, session: SessionI
             "HY000",
             "The gateway cannot record this, so it is not done",
         ),
+        (Refusal::Masking { reason, .. }, _) => ErrorWords::new(1227, "42000", format!("Masking: {reason}")),
         (Refusal::Busy { .. }, Some(_)) => ErrorWords::new(1040, "08004", "Too many connections"),
         (Refusal::Busy { reason }, None) => {
             ErrorWords::new(1226, "42000", format!("The gateway is at its limit: {reason}"))

@@ -28,12 +28,10 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tower::{Service, ServiceExt};
 use verbatim_core::{
-    CloseReason, OpenSession, Opened, Operation, Operations, Outcome, Permit, RecordMode, Recorded, Refusal,
-    Status,
+    CloseReason, OpenSession, Opened, Operations, Outcome, Permit, RecordMode, Recorded, Refusal, Status,
 };
-use verbatim_wire::{ClientStream, Shared, TargetStream};
+use verbatim_wire::{ClientStream, Shared, TargetStream, decide};
 
 use crate::cancel::Registration;
 use crate::interceptor::Context;
@@ -41,7 +39,7 @@ use crate::operation::{Batch, Draft, Frontend, Item, Memory, Step, Turn, View};
 use crate::refusal::{Phase, error_words};
 use crate::results::{Asked, Entry, Inserts, Results};
 use crate::target::{Connected, MysqlTarget, Seat};
-use ending::{End, reason_of_refusal};
+use ending::End;
 
 /// How much is read at once: first, and when there was more.
 const READ_FIRST: usize = 16 << 10;
@@ -391,7 +389,7 @@ impl Relay {
             _ => usual,
         };
         if words.is_fatal() {
-            forwarding.end = Some(End::Last(reason_of_refusal(refusal)));
+            forwarding.end = Some(End::Last(refusal.close_reason()));
             // Behind a command without an answer the words are those to the next.
             let answer = if step.is_silent() { 1 } else { answer };
             results.expect(Entry::Last(words.packet(answer)));
@@ -549,8 +547,4 @@ pub(crate) fn asked(step: Step, memory: &mut Memory) -> Option<Asked> {
         }
         Step::RefusedSilently => return None,
     })
-}
-
-async fn decide(operations: &mut Operations, operation: Operation) -> Result<Permit, Refusal> {
-    operations.ready().await?.call(operation).await
 }

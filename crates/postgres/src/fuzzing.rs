@@ -2,12 +2,9 @@
 //! it is here because those parts are nobody else's to call.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use bytes::Bytes;
-use verbatim_core::{BoxFuture, ChunkStream, Journal, Outcome, Permit, Recorded, Refusal};
+use verbatim_wire::fuzzing::{Counts, pieces};
 
 use crate::frame::{self, Reader};
 use crate::operation::{Batch, CopyBatch, Frontend, Memory, Settled, Step, Turn, View};
@@ -51,46 +48,17 @@ pub fn startup(bytes: &[u8]) {
 /// end, and what is put between the target's bytes is put inside of them.
 pub fn session(script: &[u8]) {
     let mut session = Session::new();
-    let mut rest = script;
-    while let [flags, length, tail @ ..] = rest {
-        let (piece, tail) = tail.split_at(usize::from(*length).min(tail.len()));
-        rest = tail;
-        session.refusing = flags & 2 != 0;
-        let goes_on = if flags & 1 == 0 { session.from_client(piece) } else { session.from_target(piece) };
+    for piece in pieces(script) {
+        session.refusing = piece.refused;
+        let goes_on = match piece.from_target {
+            false => session.from_client(piece.bytes),
+            true => session.from_target(piece.bytes),
+        };
         if !goes_on {
             break;
         }
     }
     session.end();
-}
-
-/// Counts what was recorded and what ended.
-#[derive(Default)]
-struct Counts {
-    opened: AtomicU64,
-    ended: AtomicU64,
-}
-
-impl Journal for Counts {
-    fn is_durable(&self, _: u64) -> Option<Result<(), Refusal>> {
-        Some(Ok(()))
-    }
-
-    fn durable(&self, _: u64) -> BoxFuture<'_, Result<(), Refusal>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn chunk(&self, _: u64, _: u64, _: ChunkStream, _: &[u8]) -> Result<Option<u64>, Refusal> {
-        Ok(None)
-    }
-
-    fn complete(&self, _: u64, _: u64, _: Instant, _: &Outcome) {
-        self.ended.fetch_add(1, Relaxed);
-    }
-
-    fn abort(&self, _: u64, _: u64) {
-        self.ended.fetch_add(1, Relaxed);
-    }
 }
 
 struct Session {
@@ -117,16 +85,6 @@ impl Session {
             forwarded: 0,
             refusing: false,
             discarding: false,
-        }
-    }
-
-    fn recorded(&self) -> Option<Recorded> {
-        let number = self.counts.opened.fetch_add(1, Relaxed) + 1;
-        let permit = Permit::new(Arc::clone(&self.counts) as _, number, number, Instant::now());
-        let mut recorded = Box::pin(permit.recorded());
-        match recorded.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(recorded) => recorded.ok(),
-            Poll::Pending => None,
         }
     }
 
@@ -180,7 +138,7 @@ impl Session {
             from = item.end;
             let refused =
                 item.operation.as_ref().is_some_and(|draft| draft.refused.is_some() || self.refusing);
-            let recorded = if item.operation.is_some() && !refused { self.recorded() } else { None };
+            let recorded = if item.operation.is_some() && !refused { self.counts.recorded() } else { None };
             if self.discarding && !matches!(item.step, Step::Sync | Step::Flush | Step::Terminate) {
                 self.discard(&item.step);
                 continue;
@@ -259,7 +217,7 @@ impl Session {
 
     fn record(&self, copy: &mut Copy) {
         if copy.recorded().is_none()
-            && let Some(recorded) = self.recorded()
+            && let Some(recorded) = self.counts.recorded()
         {
             copy.begin(recorded);
         }
@@ -272,7 +230,6 @@ impl Session {
         assert!(self.forwarded <= self.sent, "more was forwarded than came");
         let counts = Arc::clone(&self.counts);
         drop(self);
-        let (opened, ended) = (counts.opened.load(Relaxed), counts.ended.load(Relaxed));
-        assert!(opened == ended, "of {opened} recorded operations {ended} ended");
+        counts.assert_ended();
     }
 }

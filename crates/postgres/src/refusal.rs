@@ -134,6 +134,7 @@ pub(crate) fn error_fields(refusal: &Refusal, phase: Phase<'_>, session: Session
         (Refusal::NotRecorded { reason }, _) => {
             ErrorFields::error(not_recorded(reason), "the gateway cannot record this, so it is not done")
         }
+        (Refusal::Masking { reason, .. }, _) => ErrorFields::error("42501", format!("masking: {reason}")),
         (Refusal::Busy { .. }, Some(_)) => ErrorFields::fatal("53300", "sorry, too many clients already"),
         (Refusal::Busy { reason }, None) => {
             ErrorFields::error("53400", format!("the gateway is at its limit: {reason}"))

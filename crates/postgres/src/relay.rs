@@ -23,20 +23,17 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tower::{Service, ServiceExt};
 use verbatim_core::{
-    CloseReason, OpenSession, Opened, Operation, Operations, Outcome, Permit, RecordMode, Recorded, Refusal,
-    Status,
+    CloseReason, OpenSession, Opened, Operation, Operations, Outcome, RecordMode, Recorded, Refusal, Status,
 };
-use verbatim_wire::{ClientStream, Shared, TargetStream};
+use verbatim_wire::{ClientStream, Metrics, Shared, TargetStream, decide};
 
 use crate::cancel::Registration;
 use crate::frame::{self, client};
 use crate::operation::{Batch, CopyBatch, Frontend, Item, Memory, Settled, Step, Turn, View};
 use crate::refusal::{Phase, error_fields};
 use crate::results::{Answer, Copy, Entry, Inserts, Results};
-use ending::{End, reason_of_refusal};
-use verbatim_wire::Metrics;
+use ending::End;
 
 /// How much is read at once: first, and when there was more.
 const READ_FIRST: usize = 16 << 10;
@@ -387,7 +384,7 @@ impl Relay {
         let alone = matches!(step, Step::Query(_) | Step::FunctionCall);
         discard(step, None, memory);
         let entry = if words.is_fatal() {
-            forwarding.end = Some(End::Last(reason_of_refusal(refusal)));
+            forwarding.end = Some(End::Last(refusal.close_reason()));
             Entry::Last(words.message())
         } else if alone {
             Entry::RefusedAlone(words.message())
@@ -442,7 +439,7 @@ impl Relay {
                     results.data_ended(true);
                     if words.is_fatal() {
                         results.expect(Entry::Last(words.message()), memory);
-                        end = Some(End::Last(reason_of_refusal(&refusal)));
+                        end = Some(End::Last(refusal.close_reason()));
                     }
                 }
                 self.target.write(&copy_fail(b"refused by the gateway")).await?;
@@ -599,10 +596,6 @@ fn discard(step: Step, recorded: Option<Result<Recorded, Refusal>>, memory: &mut
     if let Some(Ok(recorded)) = recorded {
         recorded.complete(&Outcome::new(Status::Skipped));
     }
-}
-
-async fn decide(operations: &mut Operations, operation: Operation) -> Result<Permit, Refusal> {
-    operations.ready().await?.call(operation).await
 }
 
 fn flush() -> Bytes {

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use verbatim_core::{
     Client as Peer, CloseReason, Credential, Login, Opened, Refusal, SessionId, Token, trace,
 };
-use verbatim_wire::ClientStream;
+use verbatim_wire::{ClientStream, farewell};
 
 use crate::Context;
 use crate::cancel::Requested;
@@ -32,20 +32,18 @@ use crate::frame::{self, HEADER, Malformed, Reader, client, readable};
 use crate::refusal::{ErrorFields, Phase, error_fields};
 use crate::relay::{self, Parts};
 use crate::session::PostgresSession;
-use crate::target::{LoginMethod, Target, TargetError};
+use crate::target::{ALPN, LoginMethod, Target, TargetError};
 use bearer::Initial;
 use packet::{MINOR_MAX, PACKET_MAX, Packet, StartupMessage};
 
 /// The first byte of a TLS record with a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
-const ALPN: &[u8] = b"postgresql";
 const AUTHENTICATION: u8 = b'R';
 const NEGOTIATE_PROTOCOL_VERSION: u8 = b'v';
 const MECHANISM: &[u8] = b"OAUTHBEARER";
 /// What a SASL message has beside the token.
 const SASL_OVERHEAD: usize = 4096;
-/// How much of what a refused client still sends is read, and for how long, so that it sees why before the end.
-const LINGER_BYTES: usize = 256 << 10;
+/// How long a client has at least for what is said to it near its deadline.
 const LINGER: Duration = Duration::from_secs(1);
 /// Memory that a read is given at a time.
 const READ_STEP: usize = 4096;
@@ -162,7 +160,9 @@ impl Client<Startup> {
                     self.phase.gss_declined = true;
                     self.stream.write_all(b"N").await?;
                 }
-                Ok(Packet::CancelRequest { process_id, secret }) if self.is_private() => {
+                Ok(Packet::CancelRequest { process_id, secret })
+                    if self.context.listener.is_private(&self.stream) =>
+                {
                     let Self { stream, context, .. } = self;
                     return Ok(Came::ToCancel { stream, context, process_id, secret });
                 }
@@ -246,7 +246,7 @@ impl Client<Startup> {
             self.say(ErrorFields::fatal("28000", reason)).await;
             return Err(io::ErrorKind::InvalidData.into());
         }
-        if !self.is_private() {
+        if !self.context.listener.is_private(&self.stream) {
             let address = self.peer.ip();
             let words = format!("connection from host \"{address}\", user \"{user}\" refused, no encryption");
             let refusal = Refusal::NotAuthenticated {
@@ -276,14 +276,6 @@ impl Client<Startup> {
 }
 
 impl<P> Client<P> {
-    /// Whether nobody between can read along: TLS, a loopback listener, or one for which no TLS is configured (which
-    /// the gateway's configuration allows on loopback alone).
-    fn is_private(&self) -> bool {
-        self.context.listener.loopback
-            || self.context.listener.tls.is_none()
-            || matches!(self.stream, ClientStream::Tls(_))
-    }
-
     fn session(
         &self,
         wanted: String,
@@ -306,26 +298,9 @@ impl<P> Client<P> {
         let _ = self.context.listener.gate.open(login).await;
     }
 
-    /// The last words to a client that was not let in. What it still sends is read for a moment: closing a socket with
-    /// unread bytes would take the words away from it.
+    /// The last words to a client that was not let in.
     async fn say(&mut self, words: ErrorFields) {
-        let message = words.message();
-        let saying = async {
-            self.stream.write_all(&message).await?;
-            self.stream.flush().await?;
-            self.stream.shutdown().await?;
-            let mut nothing = [0; 1024];
-            let mut left = LINGER_BYTES;
-            while left > 0 {
-                match self.stream.read(&mut nothing).await? {
-                    0 => break,
-                    read => left = left.saturating_sub(read),
-                }
-            }
-            Ok::<_, io::Error>(())
-        };
-        // That it did not hear them changes nothing.
-        let _ = timeout(LINGER, saying).await;
+        farewell(&mut self.stream, &words.message()).await;
     }
 }
 
@@ -381,20 +356,8 @@ impl Client<Authenticating> {
             .wants_replication()
             .then(|| Refusal::Unsupported { what: "replication connections".into() });
         let session = Arc::clone(&self.phase.session);
-        let gate = Arc::clone(&self.context.listener.gate);
-        let login = Login { session: Arc::clone(&session) as _, credential, unsupported };
-        let opened = match timeout_at(self.deadline, gate.open(login)).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                let refusal = Refusal::Undecided {
-                    code: "timeout",
-                    reason: "not decided within the login limit".into(),
-                };
-                self.record_refusal(session, refusal.clone()).await;
-                Err(refusal)
-            }
-        };
-        match opened {
+        let login = Login { session, credential, unsupported };
+        match self.context.listener.open(login, self.deadline).await {
             Ok(opened) => {
                 let Self { stream, peer, context, id, deadline, phase } = self;
                 let phase = Ready { opened, startup: phase.startup, minor: phase.minor };

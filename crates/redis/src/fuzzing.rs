@@ -2,11 +2,8 @@
 //! it is here because those parts are nobody else's to call.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
-use verbatim_core::{BoxFuture, ChunkStream, Journal, Outcome, Permit, Recorded, Refusal};
+use verbatim_wire::fuzzing::{Counts, pieces};
 
 use crate::frame::{Limits, Next, Requests};
 use crate::operation::{Allowed, Frontend, Role, Turn, read_login};
@@ -61,49 +58,19 @@ pub fn frames(bytes: &[u8]) {
 /// bytes is a part of them, in order.
 pub fn session(script: &[u8]) {
     let mut session = Session::new();
-    let mut rest = script;
-    while let [flags, length, tail @ ..] = rest {
-        let (piece, tail) = tail.split_at(usize::from(*length).min(tail.len()));
-        rest = tail;
-        session.refusing = flags & 2 != 0;
-        let goes_on = if flags & 1 == 0 { session.from_client(piece) } else { session.from_target(piece) };
+    for piece in pieces(script) {
+        session.refusing = piece.refused;
+        let goes_on = match piece.from_target {
+            false => session.from_client(piece.bytes),
+            true => session.from_target(piece.bytes),
+        };
         if !goes_on {
             break;
         }
     }
     session.results.end();
     drop(session.results);
-    let (opened, ended) = (session.counts.opened.load(Relaxed), session.counts.ended.load(Relaxed));
-    assert_eq!(opened, ended, "an operation without one end");
-}
-
-/// Counts what was recorded and what ended.
-#[derive(Default)]
-struct Counts {
-    opened: AtomicU64,
-    ended: AtomicU64,
-}
-
-impl Journal for Counts {
-    fn is_durable(&self, _: u64) -> Option<Result<(), Refusal>> {
-        Some(Ok(()))
-    }
-
-    fn durable(&self, _: u64) -> BoxFuture<'_, Result<(), Refusal>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn chunk(&self, _: u64, _: u64, _: ChunkStream, _: &[u8]) -> Result<Option<u64>, Refusal> {
-        Ok(None)
-    }
-
-    fn complete(&self, _: u64, _: u64, _: Instant, _: &Outcome) {
-        self.ended.fetch_add(1, Relaxed);
-    }
-
-    fn abort(&self, _: u64, _: u64) {
-        self.ended.fetch_add(1, Relaxed);
-    }
+    session.counts.assert_ended();
 }
 
 struct Session {
@@ -120,16 +87,6 @@ impl Session {
             results: Results::new(true),
             counts: Arc::default(),
             refusing: false,
-        }
-    }
-
-    fn recorded(&self) -> Option<Recorded> {
-        let number = self.counts.opened.fetch_add(1, Relaxed) + 1;
-        let permit = Permit::new(Arc::clone(&self.counts) as _, number, number, Instant::now());
-        let mut recorded = Box::pin(permit.recorded());
-        match recorded.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(recorded) => recorded.ok(),
-            Poll::Pending => None,
         }
     }
 
@@ -171,7 +128,7 @@ impl Session {
         match role {
             Role::Exec if refused => Entry::Own(Role::Discard, Some("-no\r\n".into())),
             _ if refused => Entry::Words("-no\r\n".into()),
-            role => Entry::Sent(Open::new(self.recorded(), role, None)),
+            role => Entry::Sent(Open::new(self.counts.recorded(), role, None)),
         }
     }
 

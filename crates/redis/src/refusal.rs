@@ -115,6 +115,7 @@ pub(crate) fn words(refusal: &Refusal, phase: Phase, session: SessionId) -> Word
         Refusal::NotRecorded { .. } => {
             Words::error("MISCONF the gateway cannot record this command, so it is not done")
         }
+        Refusal::Masking { reason, .. } => Words::error(format!("NOPERM masking: {reason}")),
         Refusal::Busy { .. } if login => Words::fatal("ERR max number of clients reached"),
         Refusal::Busy { reason } => Words::error(format!("ERR the gateway is at its limit: {reason}")),
         Refusal::Draining => Words::fatal("ERR the gateway is shutting down"),

@@ -39,7 +39,7 @@ use verbatim_wire::{ClientStream, Metrics, Shared, TargetStream};
 use crate::operation::{Batch, Draft, Frontend, Hello, Item, Role, Turn, request};
 use crate::refusal::{Phase, Words, words};
 use crate::results::{Entry, Open, Part, Passed, Results};
-use ending::{End, reason_of_refusal};
+use ending::End;
 
 /// How much is read at once: first, and when there was more.
 const READ_FIRST: usize = 16 << 10;
@@ -317,7 +317,7 @@ impl Relay {
     ) {
         let words = words(refusal, Phase::Ready, self.session.id());
         if words.is_fatal() {
-            forwarding.end = Some(End::Last(reason_of_refusal(refusal)));
+            forwarding.end = Some(End::Last(refusal.close_reason()));
             results.expect(Entry::Last(words.reply()));
             self.due.notify_one();
             return;

@@ -13,7 +13,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use verbatim_core::{
     Client as Peer, CloseReason, Credential, Login as Asked, Opened, Refusal, SessionId, Token, trace,
 };
-use verbatim_wire::{ClientStream, Listener, downcast};
+use verbatim_wire::{ClientStream, Listener, downcast, farewell};
 
 use crate::frame::{Limits, Next, Requests, protocol};
 use crate::operation::{Frontend, Hello, Login, NoLogin, introduced, is_http, read_login};
@@ -36,9 +35,6 @@ use crate::target::{RedisTarget, TargetError};
 const TLS_HANDSHAKE: u8 = 0x16;
 /// How many logins one stream may try.
 const LOGINS_MAX: usize = 8;
-/// How much of what a refused client still sends is read, and for how long, so that it sees why before the end.
-const LINGER_BYTES: usize = 256 << 10;
-const LINGER: Duration = Duration::from_secs(1);
 /// Memory that a read is given at a time.
 const READ_STEP: usize = 4096;
 /// How many commands behind the login are looked at for what the client calls itself.
@@ -157,7 +153,7 @@ impl Client<Authenticating> {
                 Answer::Reset => self.write(b"+RESET\r\n").await?,
                 Answer::Quit => {
                     self.count();
-                    self.leave(b"+OK\r\n").await;
+                    self.farewell(b"+OK\r\n").await;
                     return Err(Done);
                 }
                 Answer::Http => {
@@ -251,7 +247,7 @@ impl Client<Authenticating> {
             self.count();
         }
         let reply = words(&refusal, Phase::Login, id).reply();
-        self.leave(&reply).await;
+        self.farewell(&reply).await;
         Err(Done)
     }
 
@@ -279,7 +275,7 @@ impl Client<Authenticating> {
         if !self.phase.private {
             let reason = "a login without TLS, not on loopback".to_owned();
             self.record_refusal(session, Refusal::NotAuthenticated { code: "clear", reason }).await;
-            self.leave(&Words::error("ERR this port takes logins over TLS alone").reply()).await;
+            self.farewell(&Words::error("ERR this port takes logins over TLS alone").reply()).await;
             return Err(Done);
         }
         let credential = Credential::Token(Token::new(login.token));
@@ -294,7 +290,7 @@ impl Client<Authenticating> {
     async fn refuse(&mut self, refusal: &Refusal, id: SessionId) -> Result<(), Done> {
         let words = words(refusal, Phase::Login, id);
         if words.is_fatal() || self.phase.logins >= LOGINS_MAX {
-            self.leave(&words.reply()).await;
+            self.farewell(&words.reply()).await;
             return Err(Done);
         }
         self.write(&words.reply()).await
@@ -345,8 +341,8 @@ impl Client<Authenticating> {
         let _ = self.listener.gate.open(login).await;
     }
 
-    async fn leave(&mut self, reply: &[u8]) {
-        leave(&mut self.phase.stream, reply).await;
+    async fn farewell(&mut self, reply: &[u8]) {
+        farewell(&mut self.phase.stream, reply).await;
     }
 }
 
@@ -393,31 +389,10 @@ impl Client<Ready> {
     }
 
     async fn fail(&mut self, words: Words) -> Result<Parts, Done> {
-        leave(&mut self.phase.stream, &words.reply()).await;
+        farewell(&mut self.phase.stream, &words.reply()).await;
         self.phase.opened.session.close(CloseReason::Target);
         Err(Done)
     }
-}
-
-/// The last words to a client. What it still sends is read for a moment: closing a socket with unread bytes would take
-/// the words away from it.
-async fn leave(stream: &mut ClientStream, reply: &[u8]) {
-    let saying = async {
-        stream.write_all(reply).await?;
-        stream.flush().await?;
-        stream.shutdown().await?;
-        let mut nothing = [0; 1024];
-        let mut left = LINGER_BYTES;
-        while left > 0 {
-            match stream.read(&mut nothing).await? {
-                0 => break,
-                read => left = left.saturating_sub(read),
-            }
-        }
-        Ok::<_, io::Error>(())
-    };
-    // That it did not hear them changes nothing.
-    let _ = timeout(LINGER, saying).await;
 }
 
 /// What a client is told of a target that did not let the gateway in.

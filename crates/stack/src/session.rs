@@ -175,6 +175,10 @@ impl OpenSession for SessionState {
         self.connection.record
     }
 
+    fn masks(&self) -> bool {
+        false
+    }
+
     fn next_sequence(&self) -> u64 {
         self.operations.fetch_add(1, Relaxed) + 1
     }

@@ -232,7 +232,8 @@ impl OperationEntries {
     /// What streamed under it; shown here where it is neither the operation's text nor a request's body.
     fn content(&self, fields: &Value, is_command: bool) -> ContentView {
         let shown = is_command && bytes(&self.request, part::REQUEST).is_none();
-        let (value, base64) = match self.joined(part::CONTENT).filter(|_| shown).map(String::from_utf8) {
+        let all = shown.then(|| self.joined(part::CONTENT)).flatten();
+        let (value, base64) = match all.map(String::from_utf8) {
             None => (None, None),
             Some(Ok(text)) => (Some(text), None),
             Some(Err(error)) => (None, Some(STANDARD.encode(error.as_bytes()))),

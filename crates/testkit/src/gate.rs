@@ -323,6 +323,9 @@ impl OpenSession for FakeSession {
     fn record(&self) -> RecordMode {
         self.record
     }
+    fn masks(&self) -> bool {
+        false
+    }
     fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::Relaxed) + 1
     }

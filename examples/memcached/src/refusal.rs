@@ -27,6 +27,7 @@ pub(crate) fn words(refusal: &Refusal, session: SessionId) -> Bytes {
         Refusal::NotRecorded { .. } => {
             "SERVER_ERROR the gateway cannot record this, so it is not done".into()
         }
+        Refusal::Masking { .. } => "SERVER_ERROR a mask protects what this asks for".into(),
         Refusal::Busy { .. } => "SERVER_ERROR the gateway is at its limit".into(),
         Refusal::Draining => "SERVER_ERROR the gateway is shutting down".into(),
     };
@@ -55,17 +56,18 @@ pub(crate) fn line(said: &str, session: SessionId) -> Bytes {
 /// Why the session ends with a refusal; none where it goes on.
 pub(crate) const fn ends_with(refusal: &Refusal) -> Option<CloseReason> {
     match refusal {
-        Refusal::Expired => Some(CloseReason::Expired),
-        Refusal::Revoked { .. } => Some(CloseReason::AccessRevoked),
-        Refusal::Draining => Some(CloseReason::Drained),
-        Refusal::NotAuthenticated { .. }
+        Refusal::Expired
+        | Refusal::Revoked { .. }
+        | Refusal::Draining
+        | Refusal::NotAuthenticated { .. }
         | Refusal::Discovery
         | Refusal::Protocol { .. }
-        | Refusal::TooLarge { .. } => Some(CloseReason::Protocol),
+        | Refusal::TooLarge { .. } => Some(refusal.close_reason()),
         Refusal::NotAllowed { .. }
         | Refusal::Undecided { .. }
         | Refusal::Unsupported { .. }
         | Refusal::NotRecorded { .. }
+        | Refusal::Masking { .. }
         | Refusal::Busy { .. } => None,
     }
 }

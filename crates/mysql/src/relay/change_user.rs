@@ -131,7 +131,7 @@ impl Relay {
             other => {
                 let words = error_words(other, Phase::Ready, self.session.id());
                 self.write_client(&words.packet(sequence)).await;
-                return Ok(words.is_fatal().then_some(End::Over(super::reason_of_refusal(other))));
+                return Ok(words.is_fatal().then_some(End::Over(other.close_reason())));
             }
         };
         self.write_client(&words.reference(self.session.id()).packet(sequence)).await;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use verbatim_core::{CloseReason, Opened, Refusal};
+use verbatim_core::{CloseReason, Opened};
 
 use super::{ENDING, Relay};
 use crate::refusal::{ErrorWords, Phase, error_words};
@@ -163,16 +163,6 @@ fn reason_of(end: &End) -> CloseReason {
         End::Idle => CloseReason::Idle,
         End::Target | End::Lost => CloseReason::Target,
         End::Stopped | End::Said | End::Broken(_) => CloseReason::Protocol,
-    }
-}
-
-/// Why a session ends with a refusal that is fatal.
-pub(super) fn reason_of_refusal(refusal: &Refusal) -> CloseReason {
-    match refusal {
-        Refusal::Expired => CloseReason::Expired,
-        Refusal::Revoked { .. } => CloseReason::AccessRevoked,
-        Refusal::Draining => CloseReason::Drained,
-        _ => CloseReason::Protocol,
     }
 }
 

@@ -32,7 +32,7 @@ impl Relay {
             let sequence = data.next;
             let skipped = async { if data.ended { sequence } else { self.skip_file(up, sequence).await } };
             let sequence = timeout(ENDING, skipped).await.unwrap_or(sequence);
-            return Ok(Some(End::Cut(words.packet(sequence), super::reason_of_refusal(&refusal))));
+            return Ok(Some(End::Cut(words.packet(sequence), refusal.close_reason())));
         }
         {
             let mut state = self.state.lock();

@@ -58,7 +58,7 @@ impl Relay {
                 let usual = error_words(&refusal, Phase::Ready, self.session.id());
                 if usual.is_fatal() {
                     self.say_last(usual);
-                    return Ok(Some(End::Last(super::reason_of_refusal(&refusal))));
+                    return Ok(Some(End::Last(refusal.close_reason())));
                 }
                 let own = words.filter(|_| {
                     matches!(refusal, Refusal::NotAllowed { code: "not_owner" | "unknown_thread", .. })

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::timeout;
-use verbatim_core::{CloseReason, Refusal};
+use verbatim_core::CloseReason;
 
 use super::{ENDING, Relay, State, Up, copy_fail, flush};
 use crate::cancel::Registration;
@@ -175,16 +175,6 @@ fn reason_of(end: &End) -> CloseReason {
         End::Idle => CloseReason::Idle,
         End::Target => CloseReason::Target,
         End::Stopped | End::Said | End::Broken(_) => CloseReason::Protocol,
-    }
-}
-
-/// Why a session ends with a refusal that is fatal.
-pub(super) fn reason_of_refusal(refusal: &Refusal) -> CloseReason {
-    match refusal {
-        Refusal::Expired => CloseReason::Expired,
-        Refusal::Revoked { .. } => CloseReason::AccessRevoked,
-        Refusal::Draining => CloseReason::Drained,
-        _ => CloseReason::Protocol,
     }
 }
 

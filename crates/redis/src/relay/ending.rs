@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
 use tokio::time::timeout;
-use verbatim_core::{CloseReason, Refusal};
+use verbatim_core::CloseReason;
 
 use super::{ENDING, READ_MORE, Relay};
 use crate::refusal::{Phase, Words, words};
@@ -158,16 +158,6 @@ fn reason_of(end: &End) -> CloseReason {
         End::Idle => CloseReason::Idle,
         End::Target => CloseReason::Target,
         End::Stopped | End::Said | End::Broken(_) => CloseReason::Protocol,
-    }
-}
-
-/// Why a session ends with a refusal that is fatal.
-pub(super) fn reason_of_refusal(refusal: &Refusal) -> CloseReason {
-    match refusal {
-        Refusal::Expired => CloseReason::Expired,
-        Refusal::Revoked { .. } => CloseReason::AccessRevoked,
-        Refusal::Draining => CloseReason::Drained,
-        _ => CloseReason::Protocol,
     }
 }
 
