@@ -6,7 +6,8 @@
 use crate::outcome::{Content, Outcome};
 use crate::verdict::ChunkStream;
 use crate::{
-    AuthorizedBy, CloseReason, Identity, Masked, Operation, Parameter, RecordMode, Refusal, Session, Timestamp,
+    AuthorizedBy, CloseReason, Identity, Masked, Operation, Parameter, RecordMode, Refusal, Session,
+    Timestamp,
 };
 
 /// The kinds of entries, as the ledger writes them.

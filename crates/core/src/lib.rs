@@ -38,7 +38,7 @@ pub use identity::{
     AuthorizationSource, AuthorizedBy, Held, Identity, IdentityError, IdentityKind, IdentityProvider,
     OnBehalfOf, Principal, PrincipalKind, Verdict,
 };
-pub use mask::{ColumnName, Lineage, Masked, Masking, Meaning, Mode, Plan, Sources};
+pub use mask::{ColumnName, Columns, Lineage, Masked, Masking, Meaning, Mode, Plan, Sources};
 pub use operation::{Operation, Parameter, ParameterValue, Part, RecordMode};
 pub use outcome::{Content, Outcome, Status, TargetError};
 pub use secret::Token;

@@ -137,6 +137,17 @@ pub struct Lineage {
     pub unknown: Vec<Cow<'static, str>>,
     /// No parser reads it, so nothing else here can be relied on.
     pub unparsed: Option<Cow<'static, str>>,
+    /// The columns that the target has, so that a rule that names none of them is noticed; none where nobody can list them.
+    pub columns: Option<Arc<Columns>>,
+}
+
+/// The columns of a target, as its definitions were read last.
+#[derive(Debug, PartialEq, Eq, Default)]
+pub struct Columns {
+    /// Grows with every reading.
+    pub version: u64,
+    /// All of them, the server's own left out.
+    pub names: Vec<ColumnName>,
 }
 
 /// One result.

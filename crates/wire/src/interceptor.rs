@@ -8,7 +8,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use verbatim_core::{BoxFuture, ConnectionName, Credential, Gate, Login, Opened, Refusal};
+use verbatim_core::{
+    BoxFuture, ColumnName, ConnectionName, Credential, Gate, Lineage, Login, Opened, Refusal,
+};
 
 use crate::stream::ClientStream;
 use crate::tls::TargetTls;
@@ -32,6 +34,12 @@ pub trait Interceptor: Send + Sync {
 
     /// The keys of `[[connection]]` that only it knows; it asks for them in [`target`](Self::target).
     fn options(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// What its masks may name under `[[connection.mask]]`: `columns`, `detect`, `fields`, `keys`; none where results of this
+    /// protocol cannot be masked.
+    fn masks(&self) -> &'static [&'static str] {
         &[]
     }
 
@@ -104,6 +112,31 @@ pub trait Target: Any + Send + Sync {
 
     /// Logs in and out again (`check --connect`); what was found, or what is wrong, in words.
     fn check(&self) -> BoxFuture<'_, Result<String, String>>;
+
+    /// What its definitions say, where it has any that masks rest on.
+    fn definitions(&self) -> Option<&dyn Definitions> {
+        None
+    }
+}
+
+/// What a target's definitions say: what `check --connect` holds the mask rules against, and `mask test` asks. Errors are words
+/// for people.
+pub trait Definitions: Send + Sync {
+    /// Every column that a rule could name, the server's own left out.
+    fn columns(&self) -> BoxFuture<'_, Result<Vec<ColumnName>, String>>;
+    /// What a statement would show, store and change, in a session that has just begun.
+    fn lineage<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<Arc<Lineage>, String>>;
+    /// What the gateway's account at the target may do that masks cannot stand against.
+    fn powers(&self) -> BoxFuture<'_, Result<Vec<Power>, String>>;
+}
+
+/// Something that the gateway's account at a target may do and should not, where masks are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Power {
+    /// What it may do: `is a superuser`.
+    pub what: String,
+    /// The statement that takes it away.
+    pub remedy: String,
 }
 
 /// A target as what its interceptor made it.

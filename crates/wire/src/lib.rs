@@ -15,6 +15,10 @@ pub mod stream;
 pub mod tls;
 pub mod url;
 
+// Shared by what fuzzing reaches in the interceptors; cargo-fuzz sets this, nothing else does.
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 use std::io;
 use std::time::Duration;
 
@@ -24,8 +28,8 @@ pub use batch::{decide, record};
 pub use client::farewell;
 pub use dial::Dial;
 pub use interceptor::{
-    Discovery, DiscoverySource, Interceptor, Limits, Listener, Metrics, Options, Serve, Target,
-    TargetSettings, Targets, TlsSource, downcast,
+    Definitions, Discovery, DiscoverySource, Interceptor, Limits, Listener, Metrics, Options, Power, Serve,
+    Target, TargetSettings, Targets, TlsSource, downcast,
 };
 pub use stream::{ClientStream, Peer, Shared, TargetStream};
 pub use tls::{SslMode, TargetTls, TargetTlsError};
